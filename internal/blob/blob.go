@@ -1,0 +1,72 @@
+// Package blob states the contract of a blob store: a heap of bytes keyed by
+// digest. It owns no implementation; those are its subpackages, and blobtest holds
+// every one of them to the same test. A store knows no repositories, no users and no
+// verdicts: which repository may see a blob is the catalog's to say.
+package blob
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"pratique.dev/pratique/internal/oci"
+)
+
+// What stores report, for errors.Is.
+var (
+	ErrNotFound = errors.New("blob not found")
+	ErrMismatch = errors.New("content does not have the digest it was pushed under")
+	ErrNoSpace  = errors.New("no space left in the blob store")
+	ErrClosed   = errors.New("upload is already committed or aborted")
+)
+
+// Store holds blobs by digest. Its methods may be called at once from many goroutines.
+type Store interface {
+	// Begin starts an upload. Content is hashed with a while it is written; a Commit
+	// under a digest of another algorithm costs one more read of the content.
+	Begin(ctx context.Context, a oci.Algorithm) (Upload, error)
+	// Resume continues an upload from what its last Save returned, in any process.
+	// Bytes written after that Save are gone. ErrNotFound if the upload is no more.
+	Resume(ctx context.Context, state []byte) (Upload, error)
+	// Open reads a blob from offset on. ErrNotFound if there is none. The caller
+	// closes the reader. A store on a file system returns an *os.File.
+	Open(ctx context.Context, d oci.Digest, offset int64) (io.ReadCloser, error)
+	// Stat returns the size in bytes. ErrNotFound if there is no such blob.
+	Stat(ctx context.Context, d oci.Digest) (size int64, err error)
+	// Delete removes a blob. Deleting what is not there is no error.
+	Delete(ctx context.Context, d oci.Digest) error
+	// List yields every blob, in no order.
+	List(ctx context.Context) iter.Seq2[oci.Digest, error]
+}
+
+// Upload is a blob on its way in. Nothing of it can be opened before Commit. One
+// goroutine at a time may call its methods; a Follower's readers are apart from that.
+type Upload interface {
+	io.Writer
+	// Size is the number of bytes taken so far.
+	Size() int64
+	// Save makes what was written durable and returns the input of Store.Resume.
+	Save(ctx context.Context) (state []byte, err error)
+	// Commit makes the blob durable and visible under d. ErrMismatch if the content
+	// is not d's; nothing is kept then. On any error the upload is over.
+	Commit(ctx context.Context, d oci.Digest) error
+	// Abort drops the upload; after Commit it is a no-op.
+	Abort(ctx context.Context) error
+}
+
+// Follower is an Upload whose bytes can be read while they are still being written,
+// so that a layer is examined during its push without holding the push up.
+type Follower interface {
+	// Follow returns a reader of the whole upload from its first byte on. Read blocks
+	// until there is more, also while the upload rests between Save and a Resume in
+	// the same process; it returns io.EOF after Commit and ErrClosed after Abort.
+	// Cancelling ctx ends a blocked Read. The caller closes the reader.
+	Follow(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Linker is a Store that can hand out an address from which a client fetches the
+// blob itself.
+type Linker interface {
+	Link(ctx context.Context, d oci.Digest) (url string, err error)
+}
