@@ -128,6 +128,8 @@ type Placed struct {
 // Image is what a container of an image would find on its root file system.
 type Image struct {
 	Manifest oci.Digest `json:"manifest"`
+	// ExtractedBy is the extractor set of the layers it was assembled from.
+	ExtractedBy string `json:"extractedBy,omitempty"`
 	Distro   Distro     `json:"distro,omitzero"`
 	Packages []Placed   `json:"packages"`
 	Coverage Coverage   `json:"coverage"`

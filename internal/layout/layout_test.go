@@ -1,0 +1,88 @@
+// Package layout tests the floor plan of the module: a package imports only
+// packages of the floors below its own, and some imports have one home.
+package layout
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "pratique.dev/pratique/"
+
+// floors lists every package, the ground first.
+var floors = [][]string{
+	{"internal/oci", "internal/version"},
+	{"internal/access", "internal/blob", "internal/inventory"},
+	{"internal/blob/azureblob", "internal/blob/blobtest", "internal/blob/fileblob",
+		"internal/blob/memblob", "internal/blob/s3blob", "internal/extract", "internal/vuln"},
+	{"internal/policy", "internal/remediation", "internal/report"},
+	{"internal/api", "internal/catalog"},
+	{"internal/catalog/catalogtest", "internal/feed", "internal/identity", "internal/registry", "internal/scan", "internal/workload"},
+	{"internal/apiserver", "internal/ociserver", "internal/web"},
+	{"internal/server"},
+	{"internal/cli"},
+	{"cmd/pratique"},
+}
+
+// homes lists imports that only some packages may have.
+var homes = map[string][]string{
+	"database/sql": {"internal/catalog", "internal/catalog/catalogtest"},
+	"os/exec":      {"internal/catalog/catalogtest"}, // starts the tests' PostgreSQL
+}
+
+func TestFloors(t *testing.T) {
+	floor := map[string]int{}
+	for i, pkgs := range floors {
+		for _, p := range pkgs {
+			floor[p] = i + 1
+		}
+	}
+	root := os.DirFS("../..")
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && name != ".") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		src, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(name)
+		if floor[pkg] == 0 {
+			t.Errorf("%s: %s is on no floor; give it one in this test", name, pkg)
+			return nil
+		}
+		for _, spec := range f.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if users, ok := homes[imp]; ok && !slices.Contains(users, pkg) {
+				t.Errorf("%s imports %q, which only %v may", name, imp, users)
+			}
+			if rel, ok := strings.CutPrefix(imp, module); ok && floor[rel] >= floor[pkg] {
+				t.Errorf("%s (floor %d) imports %s (floor %d)", name, floor[pkg], rel, floor[rel])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
