@@ -1,0 +1,64 @@
+package fileblob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"pratique.dev/pratique/internal/blob"
+	"pratique.dev/pratique/internal/oci"
+)
+
+// TestFullDisk writes an upload to the kernel's own full device.
+func TestFullDisk(t *testing.T) {
+	s, err := New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	up, err := s.Begin(context.Background(), oci.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := up.(*upload)
+	if err := u.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if u.file, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := u.Write([]byte("x")); n != 0 || !errors.Is(err, blob.ErrNoSpace) {
+		t.Errorf("Write to a full disk = %d, %v; want 0, ErrNoSpace", n, err)
+	}
+	if u.Size() != 0 {
+		t.Errorf("Size = %d after a write that failed", u.Size())
+	}
+	if err := u.Abort(context.Background()); err != nil {
+		t.Errorf("Abort = %v", err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for _, tc := range []struct {
+		errno syscall.Errno
+		want  string
+	}{
+		{syscall.EROFS, "read-only"},
+		{syscall.EACCES, "no permission"},
+		{syscall.EDQUOT, blob.ErrNoSpace.Error()},
+		{syscall.ENOTDIR, "a file stands"},
+		{syscall.EIO, "input/output error"},
+	} {
+		err := explain(fmt.Errorf("op: %w", tc.errno))
+		if !errors.Is(err, tc.errno) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("explain(%v) = %q; want it to say %q and wrap the cause", tc.errno, err, tc.want)
+		}
+	}
+	if explain(nil) != nil {
+		t.Error("explain(nil) is an error")
+	}
+}
