@@ -9,19 +9,6 @@ import (
 	"pratique.dev/pratique/internal/inventory"
 )
 
-// Severity is how bad a flaw is. The zero value means that nobody has said.
-type Severity int
-
-// Severities in rising order.
-const (
-	Unknown Severity = iota
-	None
-	Low
-	Medium
-	High
-	Critical
-)
-
 // Rating is one party's statement of severity.
 type Rating struct {
 	Source   string   `json:"source"`           // who says so: "Debian", "GHSA", "NVD", "AlmaLinux", …
@@ -41,7 +28,9 @@ const (
 	StatusNotAffected Status = "notaffected" // the vendor says that this package does not have the flaw
 )
 
-// Advisory is one record, brought to the same form from whatever source it came.
+// Advisory is one record, brought to the same form from whatever source it came. It is
+// about one flaw, whose other ids are its Aliases, or it is an update of a package
+// that fixes the flaws of Related, each of which becomes a finding of its own.
 type Advisory struct {
 	ID      string   `json:"id"`
 	Aliases []string `json:"aliases,omitempty"` // other ids of the same flaw, upstream CVEs included
@@ -50,11 +39,13 @@ type Advisory struct {
 	URL     string   `json:"url,omitempty"` // where to read on
 	Source  string   `json:"source"`        // the feed it came by
 	// Severity lists every rating, in no order; Rate picks one.
-	Severity  []Rating   `json:"severity,omitempty"`
-	Exploited bool       `json:"exploited,omitempty"` // in CISA's Known Exploited Vulnerabilities
-	EPSS      float32    `json:"epss,omitempty"`      // probability of exploitation, 0 to 1 (FIRST)
-	Withdrawn bool       `json:"withdrawn,omitempty"`
-	Malicious bool       `json:"malicious,omitempty"` // the package itself is the attack (OSV MAL-)
+	Severity  []Rating `json:"severity,omitempty"`
+	Exploited bool     `json:"exploited,omitempty"` // in CISA's Known Exploited Vulnerabilities
+	EPSS      float32  `json:"epss,omitempty"`      // probability of exploitation, 0 to 1 (FIRST)
+	Withdrawn bool     `json:"withdrawn,omitempty"`
+	Malicious bool     `json:"malicious,omitempty"` // the package itself is the attack (OSV MAL-)
+	// Module is the RPM module stream that the update is for, "nodejs:16".
+	Module    string     `json:"module,omitempty"`
 	Affected  []Affected `json:"affected"`
 	Published time.Time  `json:"published,omitzero"`
 	Modified  time.Time  `json:"modified,omitzero"`
@@ -100,9 +91,14 @@ type Finding struct {
 	Exploited      bool     `json:"exploited,omitempty"`
 	EPSS           float32  `json:"epss,omitempty"`
 	Malicious      bool     `json:"malicious,omitempty"`
-	Summary        string   `json:"summary,omitempty"`
-	URL            string   `json:"url,omitempty"`
-	Why            string   `json:"why"` // "1.2.3 is below 1.2.9, the version that fixes it (DSA-1234-1)"
+	// Modules are the RPM module streams that the deciding updates are for, if they say.
+	Modules []string `json:"modules,omitempty"`
+	// Informs marks what is listed and holds nothing back: a flaw of the kernel in a
+	// package of its headers. Match does not set it, for a Key does not tell.
+	Informs bool   `json:"informs,omitempty"`
+	Summary string `json:"summary,omitempty"`
+	URL     string `json:"url,omitempty"`
+	Why     string `json:"why"` // "1.2.3 is below 1.2.9, the version that fixes it (DSA-1234-1)"
 }
 
 // Cleared is a candidate that is no finding.
@@ -110,4 +106,7 @@ type Cleared struct {
 	Advisory string        `json:"advisory"`
 	Package  inventory.Key `json:"package"`
 	Rule     string        `json:"rule"` // in words: "fixed in 1.2.9, 1.3.0 is installed"
+	// Undecided says that the candidate could not be ruled out: a version that has no
+	// place in the order. It is a gap of the examination and not a clean bill.
+	Undecided bool `json:"undecided,omitempty"`
 }
