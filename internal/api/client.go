@@ -1,0 +1,155 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/report"
+)
+
+// maxAnswer bounds the answer that a client reads, in bytes.
+const maxAnswer = 256 << 20
+
+// Client speaks to one registry as one principal.
+type Client struct {
+	base           *url.URL
+	user, password string
+	http           *http.Client
+}
+
+// NewClient makes a client of the registry at server ("https://registry.example",
+// "127.0.0.1:5000"; without a scheme, http for loopback and https elsewhere).
+func NewClient(server, user, password string, h *http.Client) (*Client, error) {
+	if !strings.Contains(server, "://") {
+		scheme := "https://"
+		if host := strings.Split(server, ":")[0]; host == "localhost" || strings.HasPrefix(host, "127.") || strings.HasPrefix(server, "[::1]") {
+			scheme = "http://"
+		}
+		server = scheme + server
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("server %q: expected http://HOST:PORT or https://HOST", server)
+	}
+	u.Path, u.RawQuery, u.Fragment = "", "", ""
+	return &Client{base: u, user: user, password: password, http: h}, nil
+}
+
+// Server is the address that the client speaks to.
+func (c *Client) Server() string { return c.base.String() }
+
+// Report fetches the report of a manifest.
+func (c *Client) Report(ctx context.Context, repo oci.Repository, ref oci.Reference) (report.Report, error) {
+	var r report.Report
+	err := c.get(ctx, PathReport, url.Values{"repository": {repo.String()}, "reference": {ref.String()}}, &r)
+	return r, err
+}
+
+// Images fetches the page of images that follows after, of repositories that begin with prefix.
+func (c *Client) Images(ctx context.Context, prefix, after string, limit int) (ImageList, error) {
+	var l ImageList
+	err := c.get(ctx, PathImages, url.Values{"prefix": {prefix}, "after": {after}, "limit": {strconv.Itoa(limit)}}, &l)
+	return l, err
+}
+
+// Advisories fetches what findings are looked up in.
+func (c *Client) Advisories(ctx context.Context) (AdvisoryList, error) {
+	var l AdvisoryList
+	err := c.get(ctx, PathAdvisories, nil, &l)
+	return l, err
+}
+
+// Import sends one ecosystem's dump (a zip of OSV records) and hears of its progress.
+func (c *Client) Import(ctx context.Context, ecosystem string, zip io.Reader, size int64, progress func(Progress)) ([]Imported, error) {
+	req, err := c.request(ctx, http.MethodPost, PathImport, url.Values{"ecosystem": {ecosystem}}, zip)
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = size
+	req.Header.Set("Content-Type", "application/zip")
+	resp, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e ImportEvent
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("import %s: the server's answer is damaged: %w", ecosystem, err)
+		}
+		switch {
+		case e.Error != nil:
+			return nil, e.Error
+		case e.Done:
+			return e.Results, nil
+		case e.Progress != nil && progress != nil:
+			progress(*e.Progress)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("import %s: %w", ecosystem, err)
+	}
+	return nil, fmt.Errorf("import %s: the server broke off; it is safe to import again", ecosystem)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, q url.Values, body io.Reader) (*http.Request, error) {
+	u := *c.base
+	u.Path, u.RawQuery = path, q.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	if c.user != "" {
+		req.SetBasicAuth(c.user, c.password)
+	}
+	return req, nil
+}
+
+// do sends the request; an answer other than 2xx becomes an *oci.Error.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return nil, fmt.Errorf("reach %s: %w; is the server running, and is --server right?", c.base, err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var body Errors
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if json.Unmarshal(raw, &body) == nil && len(body.Errors) > 0 {
+		return nil, &body.Errors[0]
+	}
+	return nil, fmt.Errorf("%s answered %s", c.base, resp.Status)
+}
+
+func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {
+	req, err := c.request(ctx, http.MethodGet, path, q, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("%s%s: the answer is damaged: %w", c.base, path, err)
+	}
+	return nil
+}
