@@ -1,0 +1,131 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+)
+
+// Blob is a blob as one repository sees it.
+type Blob struct {
+	Digest     oci.Digest
+	Size       int64
+	Linked     bool // the repository has it; true of every Blob that was found
+	Referenced bool // a manifest of the repository names it
+	Served     bool // a manifest of the repository that the gate lets through names it
+}
+
+const blobText = `
+select b.size,
+	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id),
+	exists (select 1 from needs n join verdicts v on v.manifest_id = n.manifest_id
+		where n.repository_id = l.repository_id and n.blob_id = l.blob_id and v.decision = $3)
+from repositories r
+join blobs b on b.digest = $2
+join links l on l.repository_id = r.id and l.blob_id = b.id
+where r.name = $1`
+
+// Blob tells of a blob as repo sees it. ErrNotFound if repo does not have it, whoever
+// else does.
+func (c *Catalog) Blob(ctx context.Context, repo oci.Repository, d oci.Digest) (Blob, error) {
+	b := Blob{Digest: d, Linked: true}
+	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &b.Referenced, &b.Served)
+	if err != nil {
+		return Blob{}, fmt.Errorf("blob %s of %s: %w", d, repo, asKnown(err))
+	}
+	return b, nil
+}
+
+const linkedText = `
+select l.repository_id, l.blob_id from repositories r
+join blobs b on b.digest = $2
+join links l on l.repository_id = r.id and l.blob_id = b.id
+where r.name = $1`
+
+// LinkBlob gives the repository to a blob that from has (distribution-spec, "Mounting
+// a blob from another repository"). ErrNotFound if from does not have it.
+func (c *Catalog) LinkBlob(ctx context.Context, from, to oci.Repository, d oci.Digest, now time.Time) error {
+	err := c.tx(ctx, func(t *tx) error {
+		var source, blob int64
+		if err := t.row(ctx, linkedText, from.String(), d.String()).Scan(&source, &blob); err != nil {
+			return err
+		}
+		r, err := t.makeRepository(ctx, to, now)
+		if err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, `update blobs set touched_at = $2 where id = $1`, blob, now.UnixMicro()); err != nil {
+			return err
+		}
+		return t.link(ctx, r, blob, now)
+	})
+	if err != nil {
+		return fmt.Errorf("mount %s of %s in %s: %w", d, from, to, err)
+	}
+	return nil
+}
+
+// UnlinkBlob takes a blob out of repo; its bytes stay for garbage collection.
+// ErrNotFound if repo does not have it, ErrConflict while a manifest of repo names it.
+func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Digest) error {
+	err := c.tx(ctx, func(t *tx) error {
+		var r, blob int64
+		if err := t.row(ctx, linkedText, repo.String(), d.String()).Scan(&r, &blob); err != nil {
+			return err
+		}
+		// needs refers to links, so a blob that is needed stays even if the manifest is
+		// being put at this moment.
+		if err := one(t.exec(ctx, `delete from links where repository_id = $1 and blob_id = $2`, r, blob)); err != nil {
+			return err
+		}
+		_, err := t.exec(ctx, `update blobs set touched_at = $2 where id = $1`, blob, c.now().UnixMicro())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("delete blob %s of %s: %w", d, repo, err)
+	}
+	return nil
+}
+
+// BlobRepositories returns the repositories that have a blob, at most maxPage of them.
+func (c *Catalog) BlobRepositories(ctx context.Context, d oci.Digest) ([]oci.Repository, error) {
+	rows, err := c.read.query(ctx, `select r.name from blobs b join links l on l.blob_id = b.id join repositories r on r.id = l.repository_id
+		where b.digest = $1 order by r.name limit $2`, d.String(), maxPage)
+	names, err := collect(rows, err, scanText)
+	if err != nil {
+		return nil, fmt.Errorf("repositories of %s: %w", d, err)
+	}
+	out := make([]oci.Repository, len(names))
+	for i, n := range names {
+		if out[i], err = oci.ParseRepository(n); err != nil {
+			return nil, fmt.Errorf("repositories of %s: %w", d, err)
+		}
+	}
+	return out, nil
+}
+
+// makeRepository returns the id of repo, which comes to be if it is not there.
+func (t *tx) makeRepository(ctx context.Context, repo oci.Repository, now time.Time) (int64, error) {
+	const find = `select id from repositories where name = $1`
+	var id int64
+	if err := t.row(ctx, find, repo.String()).Scan(&id); !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	if _, err := t.exec(ctx, `insert into repositories (name, created_at) values ($1, $2) on conflict (name) do nothing`, repo.String(), now.UnixMicro()); err != nil {
+		return 0, err
+	}
+	err := t.row(ctx, find, repo.String()).Scan(&id)
+	return id, err
+}
+
+// link makes a blob part of a repository.
+func (t *tx) link(ctx context.Context, repository, blob int64, now time.Time) error {
+	_, err := t.exec(ctx, `insert into links (repository_id, blob_id, linked_at) values ($1, $2, $3)
+		on conflict (repository_id, blob_id) do nothing`, repository, blob, now.UnixMicro())
+	return err
+}

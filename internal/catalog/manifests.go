@@ -1,0 +1,291 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+)
+
+// Manifest is a manifest as one repository holds it.
+type Manifest struct {
+	// Manifest has its Descriptor and Raw; the parts of the document are there after
+	// Parsed, and in what ManifestByDigest returns.
+	oci.Manifest
+	Repo     oci.Repository
+	Tags     []string // that name it in Repo, sorted by bytes
+	PushedAt time.Time
+	PushedBy string
+	Verdict  policy.Verdict
+	Counts   Counts
+	// Generation is how many times something new has made the verdict due; see KeepVerdict.
+	Generation int64
+	// Attempts is how often it was claimed since it was last judged.
+	Attempts int
+}
+
+// Counts are the findings of an image by severity, and how many of them have a fix
+// or are known to be exploited.
+type Counts struct {
+	Critical  int `json:"critical"`
+	High      int `json:"high"`
+	Medium    int `json:"medium"`
+	Low       int `json:"low"`
+	None      int `json:"none"`
+	Unknown   int `json:"unknown"`
+	Fixable   int `json:"fixable"`
+	Exploited int `json:"exploited"`
+}
+
+// Parsed fills in the parts of the document.
+func (m Manifest) Parsed() (Manifest, error) {
+	p, err := oci.ParseManifestAs(m.Digest.Algorithm(), m.MediaType, m.Raw)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("manifest %s: %w", m.Digest, err)
+	}
+	m.Manifest = p
+	return m, nil
+}
+
+const manifestColumns = `
+select r.name, m.digest, m.media_type, m.artifact_type, m.raw, h.pushed_at, h.pushed_by,
+	v.decision, v.doc, v.counts, v.generation, v.attempts,
+	(select string_agg(o.name, ' ' order by o.name) from tags o where o.repository_id = h.repository_id and o.manifest_id = m.id)
+`
+
+const manifestByTag = manifestColumns + `
+from repositories r
+join tags t on t.repository_id = r.id and t.name = $2
+join manifests m on m.id = t.manifest_id
+join holdings h on h.repository_id = r.id and h.manifest_id = m.id
+join verdicts v on v.manifest_id = m.id
+where r.name = $1`
+
+const manifestByDigest = manifestColumns + `
+from repositories r
+join manifests m on m.digest = $2
+join holdings h on h.repository_id = r.id and h.manifest_id = m.id
+join verdicts v on v.manifest_id = m.id
+where r.name = $1`
+
+const manifestAnywhere = manifestColumns + `
+from manifests m
+join holdings h on h.manifest_id = m.id
+join repositories r on r.id = h.repository_id
+join verdicts v on v.manifest_id = m.id
+where m.digest = $1 order by h.repository_id limit 1`
+
+func scanManifest(row *sql.Row) (Manifest, error) {
+	var m Manifest
+	var repo, digest, doc, counts string
+	var tags sql.NullString
+	var decision, pushed int64
+	err := row.Scan(&repo, &digest, &m.MediaType, &m.ArtifactType, &m.Raw, &pushed, &m.PushedBy,
+		&decision, &doc, &counts, &m.Generation, &m.Attempts, &tags)
+	if err != nil {
+		return Manifest{}, asKnown(err)
+	}
+	m.Size, m.PushedAt, m.Tags = int64(len(m.Raw)), fromMicros(&pushed), strings.Fields(tags.String)
+	if m.Digest, err = oci.ParseDigest(digest); err != nil {
+		return Manifest{}, err
+	}
+	if m.Repo, err = oci.ParseRepository(repo); err != nil {
+		return Manifest{}, err
+	}
+	m.Verdict, m.Counts, err = readVerdict(decision, doc, counts)
+	return m, err
+}
+
+// Manifest returns what ref names in repo, with its verdict, by one query.
+// ErrNotFound if it names nothing, ErrNoRepository if not even repo exists.
+func (c *Catalog) Manifest(ctx context.Context, repo oci.Repository, ref oci.Reference) (Manifest, error) {
+	text := manifestByDigest
+	if ref.Tag != "" {
+		text = manifestByTag
+	}
+	m, err := scanManifest(c.read.row(ctx, text, repo.String(), ref.String()))
+	if errors.Is(err, ErrNotFound) {
+		err = c.noRepository(ctx, repo, err)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("manifest %s of %s: %w", ref, repo, err)
+	}
+	return m, nil
+}
+
+// ManifestByDigest returns a manifest as some repository holds it, with its parts.
+// ErrNotFound if none does.
+func (c *Catalog) ManifestByDigest(ctx context.Context, d oci.Digest) (Manifest, error) {
+	m, err := scanManifest(c.read.row(ctx, manifestAnywhere, d.String()))
+	if err != nil {
+		return Manifest{}, fmt.Errorf("manifest %s: %w", d, err)
+	}
+	return m.Parsed()
+}
+
+// noRepository returns ErrNoRepository if there is no repo, else otherwise.
+func (c *Catalog) noRepository(ctx context.Context, repo oci.Repository, otherwise error) error {
+	var id int64
+	err := c.read.row(ctx, `select id from repositories where name = $1`, repo.String()).Scan(&id)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return ErrNoRepository
+	case err != nil:
+		return asKnown(err)
+	}
+	return otherwise
+}
+
+// DeleteManifest takes a manifest and the tags that name it out of repo; with the last
+// repository that holds it, its verdict and inventory go too, and indexes that list it
+// become due. ErrNotFound or ErrNoRepository if repo does not hold it.
+func (c *Catalog) DeleteManifest(ctx context.Context, repo oci.Repository, d oci.Digest) error {
+	err := c.tx(ctx, func(t *tx) error {
+		// Held against a push of the same manifest elsewhere.
+		var m int64
+		if err := t.row(ctx, `select id from manifests where digest = $1`+t.engine.forUpdate, d.String()).Scan(&m); err != nil {
+			return err
+		}
+		// Tags and needs go with the holding.
+		if err := one(t.exec(ctx, `delete from holdings where manifest_id = $2
+			and repository_id = (select id from repositories where name = $1)`, repo.String(), m)); err != nil {
+			return err
+		}
+		gone, err := t.exec(ctx, `delete from manifests where id = $1 and not exists (select 1 from holdings where manifest_id = $1)`, m)
+		if err != nil || gone == 0 {
+			return err
+		}
+		return t.parentsDue(ctx, d, c.now())
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = c.noRepository(ctx, repo, err)
+	}
+	if err != nil {
+		return fmt.Errorf("delete manifest %s of %s: %w", d, repo, err)
+	}
+	return nil
+}
+
+// DeleteTag takes a tag out of repo; the manifest stays. ErrNotFound or ErrNoRepository if there is none.
+func (c *Catalog) DeleteTag(ctx context.Context, repo oci.Repository, tag string) error {
+	err := c.tx(ctx, func(t *tx) error {
+		return one(t.exec(ctx, `delete from tags where name = $2 and repository_id = (select id from repositories where name = $1)`, repo.String(), tag))
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = c.noRepository(ctx, repo, err)
+	}
+	if err != nil {
+		return fmt.Errorf("delete tag %s of %s: %w", tag, repo, err)
+	}
+	return nil
+}
+
+// Tags returns up to limit tags of repo that sort behind after, in the order of bytes.
+// ErrNoRepository if there is no repo.
+func (c *Catalog) Tags(ctx context.Context, repo oci.Repository, after string, limit int) ([]string, error) {
+	rows, err := c.read.query(ctx, `select t.name from repositories r join tags t on t.repository_id = r.id
+		where r.name = $1 and t.name > $2 order by t.name limit $3`, repo.String(), after, page(limit))
+	tags, err := collect(rows, err, scanText)
+	if err == nil && len(tags) == 0 {
+		err = c.noRepository(ctx, repo, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tags of %s: %w", repo, err)
+	}
+	return tags, nil
+}
+
+// Repositories returns up to limit names of repositories that sort behind after, in
+// the order of bytes.
+func (c *Catalog) Repositories(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := c.read.query(ctx, `select name from repositories where name > $1 order by name limit $2`, after, page(limit))
+	names, err := collect(rows, err, scanText)
+	if err != nil {
+		return nil, fmt.Errorf("list repositories: %w", err)
+	}
+	return names, nil
+}
+
+// Referrers returns the manifests of repo whose subject is d, the oldest first, with
+// their artifact types and annotations (distribution-spec, "Listing Referrers"). The
+// subject itself need not be there.
+func (c *Catalog) Referrers(ctx context.Context, repo oci.Repository, subject oci.Digest) ([]oci.Descriptor, error) {
+	rows, err := c.read.query(ctx, `select m.digest, m.media_type, m.artifact_type, m.annotations, length(m.raw)
+		from manifests m
+		join holdings h on h.manifest_id = m.id and h.repository_id = (select id from repositories where name = $1)
+		where m.subject = $2 order by h.pushed_at, m.id limit $3`, repo.String(), subject.String(), maxPage)
+	out, err := collect(rows, err, func(r *sql.Rows) (oci.Descriptor, error) {
+		var o oci.Descriptor
+		var digest string
+		var annotations sql.NullString
+		if err := r.Scan(&digest, &o.MediaType, &o.ArtifactType, &annotations, &o.Size); err != nil {
+			return o, err
+		}
+		if annotations.Valid {
+			if err := json.Unmarshal([]byte(annotations.String), &o.Annotations); err != nil {
+				return o, fmt.Errorf("annotations of %s: %w", digest, err)
+			}
+		}
+		var err error
+		o.Digest, err = oci.ParseDigest(digest)
+		return o, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("referrers of %s in %s: %w", subject, repo, err)
+	}
+	return out, nil
+}
+
+// Listed is one tag in a list over repositories.
+type Listed struct {
+	Repo      string
+	Tag       string
+	Digest    oci.Digest
+	MediaType string
+	Platforms []string // of an index; an image's own stands in its configuration
+	PushedAt  time.Time
+	Decision  policy.Decision
+	Counts    Counts
+	Size      int64 // of the config and all layers, for an index of all its images
+}
+
+// List returns up to limit tags of the repositories whose names begin with prefix,
+// ordered by repository and tag. After is "REPO:TAG" of the last one of the page before.
+func (c *Catalog) List(ctx context.Context, prefix, after string, limit int) ([]Listed, error) {
+	repo, tag, _ := strings.Cut(after, ":")
+	rows, err := c.read.query(ctx, `select r.name, t.name, m.digest, m.media_type, m.platforms, h.pushed_at, v.decision, v.counts, m.content_size
+		from repositories r
+		join tags t on t.repository_id = r.id
+		join manifests m on m.id = t.manifest_id
+		join holdings h on h.repository_id = r.id and h.manifest_id = m.id
+		join verdicts v on v.manifest_id = m.id
+		where r.name >= $1 and r.name < $2 and (r.name > $3 or t.name > $4)
+		order by r.name, t.name limit $5`, max(prefix, repo), prefix+"\x7f", repo, tag, page(limit))
+	out, err := collect(rows, err, scanListed)
+	if err != nil {
+		return nil, fmt.Errorf("list %q: %w", prefix, err)
+	}
+	return out, nil
+}
+
+func scanListed(r *sql.Rows) (Listed, error) {
+	var l Listed
+	var digest, platforms, counts string
+	var pushed, decision int64
+	err := r.Scan(&l.Repo, &l.Tag, &digest, &l.MediaType, &platforms, &pushed, &decision, &counts, &l.Size)
+	if err != nil {
+		return l, err
+	}
+	l.Platforms, l.PushedAt, l.Decision = strings.Fields(platforms), fromMicros(&pushed), policy.Decision(decision)
+	if err := json.Unmarshal([]byte(counts), &l.Counts); err != nil {
+		return l, fmt.Errorf("counts of %s: %w", digest, err)
+	}
+	l.Digest, err = oci.ParseDigest(digest)
+	return l, err
+}

@@ -1,0 +1,273 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"pratique.dev/pratique/internal/oci"
+)
+
+// NewManifest is a manifest that is put.
+type NewManifest struct {
+	Repo     oci.Repository
+	Manifest oci.Manifest // as oci.ParseManifest gave it
+	Tags     []string     // that shall name it; none for a push by digest
+	By       string
+	Now      time.Time
+}
+
+// Missing is the error of a manifest that names what its repository does not have.
+type Missing struct{ Digests []oci.Digest }
+
+// Error implements error.
+func (m *Missing) Error() string {
+	if len(m.Digests) == 1 {
+		return fmt.Sprintf("%s is not in the repository", m.Digests[0])
+	}
+	return fmt.Sprintf("%s and %d more are not in the repository", m.Digests[0], len(m.Digests)-1)
+}
+
+// PutManifest makes a manifest part of its repository, points the tags at it, and
+// leaves it Pending and due, in one transaction. created is false if the repository
+// held it before; its verdict stays then, as it does where another repository holds
+// it. The error is a *Missing if the repository lacks the config, a layer without
+// foreign URLs, or a manifest of an index. A missing subject is fine
+// (distribution-spec, "Pushing Manifests with Subject").
+func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool, err error) {
+	if m.Manifest.Digest.IsZero() || m.Repo.IsZero() {
+		return false, fmt.Errorf("put manifest %q to %q: a name is empty", m.Manifest.Digest, m.Repo)
+	}
+	put := func(t *tx) error { created, err = t.putManifest(ctx, m); return err }
+	err = c.tx(ctx, put)
+	if errors.Is(err, ErrConflict) {
+		err = c.tx(ctx, put) // a blob was deleted after it was looked for; now it is missing
+	}
+	if err != nil {
+		return false, fmt.Errorf("put manifest %s to %s: %w", m.Manifest.Digest, m.Repo, err)
+	}
+	return created, nil
+}
+
+func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err error) {
+	repository, err := t.makeRepository(ctx, m.Repo, m.Now)
+	if err != nil {
+		return false, err
+	}
+	size, blobs, err := t.checkParts(ctx, repository, m.Manifest)
+	if err != nil {
+		return false, err
+	}
+	id, err := t.makeManifest(ctx, m, size)
+	if err != nil {
+		return false, err
+	}
+	n, err := t.exec(ctx, `insert into holdings (repository_id, manifest_id, pushed_at, pushed_by) values ($1, $2, $3, $4)
+		on conflict (repository_id, manifest_id) do nothing`, repository, id, m.Now.UnixMicro(), m.By)
+	if err != nil {
+		return false, err
+	}
+	if n > 0 {
+		if err := t.need(ctx, repository, id, blobs); err != nil {
+			return false, err
+		}
+	}
+	for _, tag := range m.Tags {
+		_, err := t.exec(ctx, `insert into tags (repository_id, name, manifest_id, moved_at, moved_by) values ($1, $2, $3, $4, $5)
+			on conflict (repository_id, name) do update set manifest_id = excluded.manifest_id, moved_at = excluded.moved_at, moved_by = excluded.moved_by`,
+			repository, tag, id, m.Now.UnixMicro(), m.By)
+		if err != nil {
+			return false, err
+		}
+	}
+	return n > 0, nil
+}
+
+// checkParts returns the size of all that a manifest consists of, and the ids of its blobs.
+func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (size int64, blobs []int64, err error) {
+	if m.IsIndex() {
+		size, err = t.checkChildren(ctx, repository, m.Manifests)
+		return size, nil, err
+	}
+	want, foreign := map[string]bool{}, map[string]bool{}
+	for i, d := range m.Blobs() {
+		size += d.Size
+		want[d.Digest.String()] = true
+		foreign[d.Digest.String()] = i > 0 && len(d.URLs) > 0
+	}
+	err = t.eachOf(ctx, `select b.digest, b.id from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id where b.digest in (%s)`,
+		repository, keys(want), func(rows *sql.Rows) error {
+			var digest string
+			var id int64
+			err := rows.Scan(&digest, &id)
+			delete(want, digest)
+			blobs = append(blobs, id)
+			return err
+		})
+	if err != nil {
+		return 0, nil, err
+	}
+	// In the order of the manifest.
+	var missing Missing
+	for _, d := range m.Blobs() {
+		if s := d.Digest.String(); want[s] && !foreign[s] {
+			missing.Digests = append(missing.Digests, d.Digest)
+			delete(want, s)
+		}
+	}
+	if missing.Digests != nil {
+		return 0, nil, &missing
+	}
+	return size, blobs, nil
+}
+
+// checkChildren returns the size of all that the manifests of an index consist of.
+func (t *tx) checkChildren(ctx context.Context, repository int64, children []oci.Descriptor) (size int64, err error) {
+	want := map[string]bool{}
+	for _, d := range children {
+		want[d.Digest.String()] = true
+	}
+	err = t.eachOf(ctx, `select m.digest, m.content_size from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest in (%s)`,
+		repository, keys(want), func(rows *sql.Rows) error {
+			var digest string
+			var n int64
+			err := rows.Scan(&digest, &n)
+			delete(want, digest)
+			size += n
+			return err
+		})
+	if err != nil {
+		return 0, err
+	}
+	var missing Missing
+	for _, d := range children {
+		if want[d.Digest.String()] {
+			missing.Digests = append(missing.Digests, d.Digest)
+			delete(want, d.Digest.String())
+		}
+	}
+	if missing.Digests != nil {
+		return 0, &missing
+	}
+	return size, nil
+}
+
+// makeManifest returns the id of a manifest, which comes to be, Pending and due, if no
+// repository holds it yet. Until the transaction ends nobody can delete it.
+func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (int64, error) {
+	d := m.Manifest.Digest
+	var id int64
+	err := t.row(ctx, `select id from manifests where digest = $1`+t.engine.forUpdate, d.String()).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	var subject, annotations any
+	if m.Manifest.Subject != nil {
+		subject = m.Manifest.Subject.Digest.String()
+	}
+	if len(m.Manifest.Annotations) > 0 {
+		raw, err := json.Marshal(m.Manifest.Annotations)
+		if err != nil {
+			return 0, err
+		}
+		annotations = string(raw)
+	}
+	// Another push may have come between; then its row is taken.
+	err = t.row(ctx, `insert into manifests (digest, media_type, artifact_type, subject, annotations, platforms, content_size, raw)
+		values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (digest) do update set digest = excluded.digest returning id`,
+		d.String(), m.Manifest.MediaType, m.Manifest.ArtifactType, subject, annotations, platforms(m.Manifest), size, m.Manifest.Raw).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	isIndex := 0
+	if m.Manifest.IsIndex() {
+		isIndex = 1
+	}
+	_, err = t.exec(ctx, `insert into verdicts (manifest_id, is_index, decision, doc, counts, due_at, generation, attempts, last_error)
+		values ($1, $2, 0, '{}', '{}', $3, 1, 0, '') on conflict (manifest_id) do nothing`, id, isIndex, m.Now.UnixMicro())
+	if err != nil {
+		return 0, err
+	}
+	for _, child := range m.Manifest.Manifests {
+		_, err := t.exec(ctx, `insert into children (child_digest, parent_id) values ($1, $2) on conflict (child_digest, parent_id) do nothing`, child.Digest.String(), id)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return id, t.parentsDue(ctx, d, m.Now)
+}
+
+// need writes down which blobs of the repository a manifest names.
+func (t *tx) need(ctx context.Context, repository, manifest int64, blobs []int64) error {
+	for _, b := range blobs {
+		_, err := t.exec(ctx, `insert into needs (repository_id, blob_id, manifest_id) values ($1, $2, $3)
+			on conflict (repository_id, blob_id, manifest_id) do nothing`, repository, b, manifest)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// platforms lists what the images of an index run on, with blanks between; attestations
+// ("unknown/unknown") are left out.
+func platforms(m oci.Manifest) string {
+	var out []string
+	for _, d := range m.Manifests {
+		if d.Platform != nil && d.Platform.OS != "unknown" {
+			out = append(out, strings.ReplaceAll(d.Platform.String(), " ", "_"))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// keys returns the keys of a set, in no order.
+func keys(set map[string]bool) []string {
+	out := make([]string, 0, len(set))
+	for k := range set {
+		out = append(out, k)
+	}
+	return out
+}
+
+// listSizes are the lengths of lists of parameters, so that there are few texts to
+// prepare. A list is filled up with its last member.
+var listSizes = []int{4, 32, 256}
+
+// eachOf runs text, whose %s is the place of a list of parameters from $2 on, for
+// all of list, and calls do for each row.
+func (t *tx) eachOf(ctx context.Context, text string, first any, list []string, do func(*sql.Rows) error) error {
+	for len(list) > 0 {
+		size := listSizes[len(listSizes)-1]
+		for _, s := range listSizes {
+			if len(list) <= s {
+				size = s
+				break
+			}
+		}
+		n := min(size, len(list))
+		args := make([]any, 0, size+1)
+		args = append(args, first)
+		for i := range size {
+			args = append(args, list[min(i, n-1)])
+		}
+		list = list[n:]
+		rows, err := t.query(ctx, fmt.Sprintf(text, marks(2, size)), args...)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			if err := do(rows); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
