@@ -70,13 +70,14 @@ lint: $(TOOLBIN)/.lint ## gofmt, go vet, staticcheck, govulncheck
 	tools/govulncheck.sh $(TOOLBIN)/govulncheck ./...
 
 .PHONY: bench
-bench: build $(TOOLBIN)/.distribution ## measure the figures of bench/README.md (IMAGES=folder of OCI layouts)
+bench: build $(TOOLBIN)/.distribution $(TOOLBIN)/.trivy ## measure the figures of bench/README.md (IMAGES=folder of OCI layouts)
 	PRATIQUE_BIN=$(CURDIR)/bin/pratique PATH="$(TOOLBIN):$$PATH" IMAGES="$(IMAGES)" \
 		$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 120m ./bench
 
 .PHONY: tools
 tools: $(TOOLBIN)/.clients $(TOOLBIN)/.conformance $(TOOLBIN)/.lint ## build the test tools into the cache
 
+$(TOOLBIN)/.trivy: export GOEXPERIMENT = jsonv2
 # One stamp a group: a changed go.mod or go.sum builds its tools anew.
 $(TOOLBIN)/.%: tools/%/go.mod tools/%/go.sum
 	@mkdir -p $(TOOLBIN)

@@ -99,7 +99,7 @@ func (s *server) writeAuth() error {
 
 // awaitReady returns once /readyz answers 200, or says why it never will.
 func (s *server) awaitReady() error {
-	return s.await(30*time.Second, "ready", func() (bool, error) {
+	return s.await(time.Minute, "ready", func() (bool, error) {
 		res, err := http.Get("http://" + s.addr + "/readyz")
 		if err != nil {
 			return false, nil // not listening yet
