@@ -41,12 +41,16 @@ type Reason struct {
 	Message string `json:"message"` // for people, one line
 	Finding string `json:"finding,omitempty"`
 	Package string `json:"package,omitempty"`
+	// Note marks a remark that held nothing back by itself: what was not seen, an
+	// unknown severity.
+	Note bool `json:"note,omitempty"`
 }
 
 // Verdict is what was decided, why, and how long that holds.
 type Verdict struct {
 	Decision Decision  `json:"decision"`
-	Policy   string    `json:"policy"` // the policy's name
+	Platform string    `json:"platform,omitempty"` // "linux/amd64", where it is one of an index; set by the caller
+	Policy   string    `json:"policy"`             // the policy's name
 	Reasons  []Reason  `json:"reasons"`
 	At       time.Time `json:"at"`
 	Until    time.Time `json:"until,omitzero"` // judge again then, though nothing is new; zero: no need
