@@ -59,7 +59,7 @@ func openDumps(ctx context.Context, name string) ([]*dump, []string, error) {
 	case info.IsDir():
 		err = o.folder(name)
 	case strings.EqualFold(filepath.Ext(name), ".zip"):
-		o.zipFile(name, filepath.Base(name), stated(filepath.Base(filepath.Dir(absolute(name)))))
+		o.zipFile(name, filepath.Base(name), filepath.Base(filepath.Dir(absolute(name))))
 	case isList(name):
 		o.lists = append(o.lists, name)
 	case strings.EqualFold(filepath.Ext(name), ".json"):
@@ -153,13 +153,15 @@ func (o *opener) folder(name string) error {
 	return nil
 }
 
-// files takes the dumps that lie in one folder itself.
+// files takes the dumps that lie in one folder itself. Where there is an all.zip, single
+// files beside it say the same once more, as in OSV's own bucket.
 func (o *opener) files(folder, prefix, ecosystem string) error {
 	list, err := os.ReadDir(folder)
 	if err != nil {
 		return fmt.Errorf("open advisories: %w", err)
 	}
 	var loose []string
+	whole := slices.ContainsFunc(list, func(e os.DirEntry) bool { return e.Name() == wholeDump })
 	for _, e := range list {
 		name := filepath.Join(folder, e.Name())
 		ext := strings.ToLower(filepath.Ext(name))
@@ -176,7 +178,7 @@ func (o *opener) files(folder, prefix, ecosystem string) error {
 			o.lists = append(o.lists, name)
 		case ext == ".zip":
 			o.zipFile(name, prefix+e.Name(), ecosystem)
-		case e.Name() != kevSchema:
+		case !whole && e.Name() != kevSchema:
 			loose = append(loose, name)
 		}
 	}
@@ -206,9 +208,16 @@ func (o *opener) loose(shown, ecosystem string, names []string) {
 	d.hash = func() (string, error) { return hashEntries(o.ctx, d.entries) }
 }
 
-// zipFile opens a zip of records, or of all.zip files.
-func (o *opener) zipFile(name, shown, ecosystem string) {
-	d := &dump{name: shown, ecosystem: ecosystem}
+// wholeDump is the name under which OSV publishes all records of an ecosystem.
+const wholeDump = "all.zip"
+
+// zipFile opens a zip of records, or of all.zip files. A zip of another name does not claim
+// to be all there is of the ecosystem that its folder is named for.
+func (o *opener) zipFile(name, shown, folder string) {
+	d := &dump{name: shown}
+	if filepath.Base(name) == wholeDump {
+		d.ecosystem = stated(folder)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		d.err = err
@@ -230,7 +239,7 @@ func (o *opener) zipReader(d *dump, f *os.File) (kept bool) {
 		return false
 	}
 	for _, e := range z.File {
-		if path.Base(e.Name) == "all.zip" && path.Dir(e.Name) != "." {
+		if path.Base(e.Name) == wholeDump && path.Dir(e.Name) != "." {
 			o.innerZip(d, e)
 		}
 	}

@@ -34,7 +34,7 @@ const (
 	maxEntries = 4 << 20  // records of one file
 	maxTotal   = 32 << 30 // unpacked bytes of one file
 	maxInner   = 4 << 30  // bytes of zips inside a zip, which are spooled to temporary files
-	maxParts   = 1000     // files of one import
+	maxParts   = 200      // files of one import, which are open at once
 )
 
 // ErrNoAdvisories says that what was named holds nothing that could be read as advisories.

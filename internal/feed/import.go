@@ -23,7 +23,7 @@ type Result struct {
 	File      string    `json:"file"`                // "Debian/all.zip"
 	Ecosystem string    `json:"ecosystem,omitempty"` // "Debian"; "" for additions of several, and for lists
 	Records   int       `json:"records"`
-	AsOf      time.Time `json:"asOf,omitzero"` // when the newest record was changed
+	AsOf      time.Time `json:"asOf,omitzero"` // when the newest record was changed; zero if Same
 	// Same says that the catalog held this very file already, and nothing was done.
 	Same      bool  `json:"same,omitempty"`
 	Added     int   `json:"added"`
@@ -46,9 +46,10 @@ const (
 // in folders of that kind; or a zip of either; or a single all.zip or .json file. CISA's
 // and FIRST's lists are taken too, under the names they are published by.
 //
-// A dump that says whose it is, by the name of its folder or because it is an all.zip
-// whose records all name one ecosystem, replaces what was known of that ecosystem, and
-// only what it says of that ecosystem counts. Other files add their records.
+// A dump that says whose it is replaces what was known of that ecosystem, and only what
+// it says of that ecosystem counts: an all.zip in the ecosystem's folder, .json files in
+// such a folder without all.zip (a dump unpacked), or an all.zip elsewhere whose records
+// all name one ecosystem. Other files add their records, and cover nothing.
 //
 // One file's fault does not keep the others out. The error joins what is wrong with each
 // (FileError, RecordError); the results tell of every file. Import may be broken off and
@@ -67,9 +68,18 @@ func Import(ctx context.Context, cat *catalog.Catalog, path string, progress Pro
 		}
 		results = append(results, r)
 	}
+	from := map[string]string{} // the file that is an ecosystem's dump
 	for _, d := range dumps {
-		if ctx.Err() == nil {
-			keep(importDump(ctx, cat, d, progress, now))
+		if ctx.Err() != nil {
+			break
+		}
+		if other := from[d.ecosystem]; d.err == nil && other != "" {
+			d.err = fmt.Errorf("%s is the dump of %s too: import the one that holds; the other would be replaced by it", other, d.ecosystem)
+		}
+		r, err := importDump(ctx, cat, d, progress, now)
+		keep(r, err)
+		if d.ecosystem != "" {
+			from[d.ecosystem] = d.name
 		}
 	}
 	for _, name := range lists {
@@ -90,12 +100,13 @@ func importDump(ctx context.Context, cat *catalog.Catalog, d *dump, progress Pro
 	if err != nil {
 		return res, err
 	}
-	asOf, err := d.survey(ctx, now)
-	if err != nil {
-		return res, err
+	if d.ecosystem == "" {
+		if err := d.infer(ctx); err != nil {
+			return res, err
+		}
+		res.Ecosystem = d.ecosystem
 	}
-	res.Ecosystem, res.AsOf = d.ecosystem, asOf
-	f := catalog.Feed{Source: Source, Ecosystem: d.ecosystem, File: d.name, AsOf: asOf, Replace: true, Fingerprint: fromFile + sum}
+	f := catalog.Feed{Source: Source, Ecosystem: d.ecosystem, File: d.name, Replace: true, Fingerprint: fromFile + sum}
 	if d.ecosystem == "" {
 		f.Source, f.Replace = Additions, false
 	}
@@ -107,6 +118,10 @@ func importDump(ctx context.Context, cat *catalog.Catalog, d *dump, progress Pro
 		res.Unchanged = len(d.entries)
 		return res, nil
 	}
+	if f.AsOf, err = d.survey(ctx, now); err != nil {
+		return res, err
+	}
+	res.AsOf = f.AsOf
 	loaded, err := cat.PutAdvisories(ctx, f, d.advisories(ctx, progress))
 	if err != nil {
 		return res, err
@@ -188,14 +203,9 @@ func (d *dump) parse(raw []byte) (vuln.Advisory, error) {
 	return a, nil
 }
 
-// survey finds when the newest record was changed, which the catalog must know before the
-// first, and whose dump it is, if the layout does not say that.
+// survey finds when the newest record was changed, which the catalog must know before it
+// is given the first.
 func (d *dump) survey(ctx context.Context, now time.Time) (time.Time, error) {
-	if d.ecosystem == "" {
-		if err := d.infer(ctx); err != nil {
-			return time.Time{}, err
-		}
-	}
 	var at time.Time
 	work := func(batch []entry) (time.Time, error) {
 		var at time.Time
@@ -214,7 +224,7 @@ func (d *dump) survey(ctx context.Context, now time.Time) (time.Time, error) {
 // infer takes an all.zip outside an ecosystem's folder for the dump of the one ecosystem
 // that all its records name, if there is one.
 func (d *dump) infer(ctx context.Context) error {
-	if filepath.Base(d.name) != "all.zip" {
+	if filepath.Base(d.name) != wholeDump {
 		return nil
 	}
 	work := func(batch []entry) (map[string]int, error) {

@@ -47,7 +47,7 @@ func cveNumber(id string) (n uint32, ok bool) {
 	y, s, two := strings.Cut(rest, "-")
 	year, err1 := strconv.ParseUint(y, 10, 16)
 	seq, err2 := strconv.ParseUint(s, 10, 32)
-	if !isCVE || !two || err1 != nil || err2 != nil || len(s) < 4 ||
+	if !isCVE || !two || err1 != nil || err2 != nil || len(y) != 4 || len(s) < 4 || len(s) > 4 && s[0] == '0' ||
 		year < firstYear || year > lastYear || seq >= 1<<cveBits {
 		return 0, false
 	}
@@ -296,10 +296,13 @@ func ParseEPSS(r io.Reader) (cves, scores []uint32, scored time.Time, err error)
 		}
 		n, ok := cveNumber(row[0])
 		p, err := strconv.ParseFloat(row[1], 64)
-		if !ok || err != nil || p < 0 || p > 1 {
+		if !ok || err != nil || !(p >= 0 && p <= 1) {
 			return nil, nil, scored, fmt.Errorf("read EPSS scores: %q: expected a CVE id and a score from 0 to 1", row)
 		}
 		all = append(all, uint64(n)<<32|uint64(math.Round(p/epssUnit)))
+	}
+	if len(all) == 0 {
+		return nil, nil, scored, errors.New("read EPSS scores: there are no scores")
 	}
 	slices.Sort(all)
 	for i, v := range all {

@@ -101,6 +101,13 @@ func (p *partFile) readIndex() (*partIndex, error) {
 	if p.size < int64(len(partMagic)+trailerLen) {
 		return nil, fmt.Errorf("%w: %d bytes are too few", errPart, p.size)
 	}
+	head := make([]byte, len(partMagic))
+	if _, err := p.r.ReadAt(head, 0); err != nil {
+		return nil, fmt.Errorf("%w: read its start: %w", errPart, err)
+	}
+	if string(head) != partMagic {
+		return nil, fmt.Errorf("%w: it begins with %q", errPart, head)
+	}
 	tail := make([]byte, trailerLen)
 	if _, err := p.r.ReadAt(tail, p.size-int64(trailerLen)); err != nil {
 		return nil, fmt.Errorf("%w: read trailer: %w", errPart, err)
@@ -195,8 +202,8 @@ func (x *partIndex) blockOf(record int) int {
 
 // only leaves out the lines of all packages but those that start with one of heads, and
 // but the first, since ParseOSV tells from it what kind of update the record is.
-func only(record []byte, heads [][]byte) []byte {
-	out := make([]byte, 0, min(len(record), 4096))
+// It appends to out, which it returns.
+func only(out, record []byte, heads [][]byte) []byte {
 	n := 0
 	for line := range bytes.Lines(record) {
 		body := bytes.TrimPrefix(line, []byte(","))

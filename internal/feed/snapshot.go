@@ -194,13 +194,15 @@ func (s *Snapshot) lookupPart(part int, ecosystems []string, name string, heads 
 	slices.Sort(numbers)
 	numbers = slices.Compact(numbers)
 	out := make([]vuln.Advisory, 0, len(numbers))
+	var doc []byte
 	for _, n := range numbers {
 		at := idx.blockOf(int(n))
 		b, err := s.blocks.get(f, idx, at)
 		if err != nil {
 			return nil, err
 		}
-		a, err := vuln.ParseOSV(only(b.record(int(n)-idx.blocks[at].first), heads), Source)
+		doc = only(doc[:0], b.record(int(n)-idx.blocks[at].first), heads)
+		a, err := vuln.ParseOSV(doc, Source)
 		if err != nil {
 			return nil, err
 		}
