@@ -56,8 +56,12 @@ type Distro struct {
 	Codename   string `json:"codename,omitempty"`   // "bookworm"
 	PrettyName string `json:"prettyName,omitempty"` // "Debian GNU/Linux 12 (bookworm)"
 	IDLike     string `json:"idLike,omitempty"`
-	// Ecosystem is the Key.Ecosystem of this distribution's packages.
+	// CPE is CPE_NAME; Red Hat's advisories are kept per CPE and not per version.
+	CPE string `json:"cpe,omitempty"`
+	// Ecosystem is the Key.Ecosystem of this distribution's packages. Assemble sets it.
 	Ecosystem string `json:"ecosystem,omitempty"`
+	// Path is the file that this was read from: etc/os-release outranks usr/lib/os-release.
+	Path string `json:"path,omitempty"`
 }
 
 // IsZero says whether no os-release was seen.
@@ -110,11 +114,37 @@ type Layer struct {
 	Removed []string `json:"removed,omitempty"`
 	// Written is the set of paths of all files, links and devices in this layer. What a lower layer
 	// had read from such a path is replaced, whatever kind of file it is now.
-	Written  PathSet  `json:"written,omitempty"`
+	Written PathSet `json:"written,omitempty"`
+	// Folders are folders whose names an extractor would read as files (a folder
+	// "a.jar"). What a lower layer had read from a file of that name is gone; what
+	// lies below such a folder stays.
+	Folders PathSet `json:"folders,omitempty"`
+	// Programs are executables that no package and no build information in this
+	// layer explains, a bounded list (what is beyond it is in Coverage).
+	Programs []Program `json:"programs,omitempty"`
+	// Vouched holds the Sums of this layer's executables that one of its operating
+	// system packages owns: a copy of such a file in an upper layer is still known.
+	Vouched PathSet `json:"vouched,omitempty"`
+	// Claims are the files that this layer's package databases list, that may hold
+	// packages or programs, and that do not lie in this layer.
+	Claims   []Claim  `json:"claims,omitempty"`
 	Coverage Coverage `json:"coverage"`
 	// Files and Bytes count the entries and the unpacked bytes of the tar stream.
 	Files int64 `json:"files"`
 	Bytes int64 `json:"bytes"`
+}
+
+// Program is an executable file.
+type Program struct {
+	Path string `json:"path"`
+	// Sum is 64 bits of a SHA-256 over path and content (ProgramSum).
+	Sum uint64 `json:"sum"`
+}
+
+// Claim says that an operating system package installed files.
+type Claim struct {
+	Package string  `json:"package"`
+	Paths   PathSet `json:"paths"` // of MergedUsr paths
 }
 
 // Placed is a package of an image and the layer that brought its present version.
@@ -129,8 +159,8 @@ type Placed struct {
 type Image struct {
 	Manifest oci.Digest `json:"manifest"`
 	// ExtractedBy is the extractor set of the layers it was assembled from.
-	ExtractedBy string `json:"extractedBy,omitempty"`
-	Distro   Distro     `json:"distro,omitzero"`
-	Packages []Placed   `json:"packages"`
-	Coverage Coverage   `json:"coverage"`
+	ExtractedBy string   `json:"extractedBy,omitempty"`
+	Distro      Distro   `json:"distro,omitzero"`
+	Packages    []Placed `json:"packages"`
+	Coverage    Coverage `json:"coverage"`
 }

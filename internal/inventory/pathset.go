@@ -82,3 +82,34 @@ func (s *PathSet) UnmarshalText(text []byte) error {
 	*s = out
 	return nil
 }
+
+// hasHash says whether a hash is in the set.
+func (s PathSet) hasHash(h uint64) bool {
+	_, ok := slices.BinarySearch(s, h)
+	return ok
+}
+
+// ProgramSum is the Program.Sum of an executable: a hash over its path and the
+// SHA-256 of its content, so that a program replaced in place is another one.
+func ProgramSum(path string, content [sha256.Size]byte) uint64 {
+	h := sha256.New()
+	h.Write([]byte(path))
+	h.Write([]byte{0})
+	h.Write(content[:])
+	return binary.BigEndian.Uint64(h.Sum(nil))
+}
+
+// MergedUsr returns path as it is called where /bin, /sbin and /lib* are links into
+// /usr. Package databases still use the old names of files that lie in the new place
+// (https://wiki.debian.org/UsrMerge), so owners are looked up by this one.
+func MergedUsr(path string) string {
+	top, _, ok := strings.Cut(path, "/")
+	if !ok {
+		return path
+	}
+	switch top {
+	case "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32":
+		return "usr/" + path
+	}
+	return path
+}
