@@ -176,6 +176,30 @@ func (t *tx) row(ctx context.Context, text string, args ...any) *sql.Row {
 	return t.QueryRowContext(ctx, t.p.text(text), args...)
 }
 
+// insist runs do, and again if another transaction stood in its way, without losing what
+// this one has done before.
+func (t *tx) insist(ctx context.Context, do func() error) error {
+	if t.engine.lock == "" {
+		return do()
+	}
+	for try := 1; ; try++ {
+		if _, err := t.ExecContext(ctx, `savepoint insist`); err != nil {
+			return err
+		}
+		err := do()
+		if err == nil {
+			_, err = t.ExecContext(ctx, `release savepoint insist`)
+			return err
+		}
+		if !again(err) || try == maxTries {
+			return err
+		}
+		if _, rerr := t.ExecContext(ctx, `rollback to savepoint insist`); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+	}
+}
+
 // maxTries bounds how often a transaction is tried that others got in the way of.
 const maxTries = 8
 
@@ -263,15 +287,3 @@ func scanText(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }
 
 // scanID scans one column of numbers.
 func scanID(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }
-
-// marks is a list of n parameters from $first on: "$2,$3,$4".
-func marks(first, n int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, "$%d", first+i)
-	}
-	return b.String()
-}

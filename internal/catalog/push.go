@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +102,7 @@ func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (
 		foreign[d.Digest.String()] = i > 0 && len(d.URLs) > 0
 	}
 	err = t.eachOf(ctx, `select b.digest, b.id from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id where b.digest in (%s)`,
-		repository, keys(want), func(rows *sql.Rows) error {
+		repository, slices.Sorted(maps.Keys(want)), func(rows *sql.Rows) error {
 			var digest string
 			var id int64
 			err := rows.Scan(&digest, &id)
@@ -132,7 +134,7 @@ func (t *tx) checkChildren(ctx context.Context, repository int64, children []oci
 		want[d.Digest.String()] = true
 	}
 	err = t.eachOf(ctx, `select m.digest, m.content_size from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest in (%s)`,
-		repository, keys(want), func(rows *sql.Rows) error {
+		repository, slices.Sorted(maps.Keys(want)), func(rows *sql.Rows) error {
 			var digest string
 			var n int64
 			err := rows.Scan(&digest, &n)
@@ -192,25 +194,24 @@ func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (int64
 	if err != nil {
 		return 0, err
 	}
+	var children [][]any
 	for _, child := range m.Manifest.Manifests {
-		_, err := t.exec(ctx, `insert into children (child_digest, parent_id) values ($1, $2) on conflict (child_digest, parent_id) do nothing`, child.Digest.String(), id)
-		if err != nil {
-			return 0, err
-		}
+		children = append(children, []any{child.Digest.String(), id})
+	}
+	if err := t.insert(ctx, `insert into children (child_digest, parent_id) values %s on conflict (child_digest, parent_id) do nothing`, children); err != nil {
+		return 0, err
 	}
 	return id, t.parentsDue(ctx, d, m.Now)
 }
 
 // need writes down which blobs of the repository a manifest names.
 func (t *tx) need(ctx context.Context, repository, manifest int64, blobs []int64) error {
-	for _, b := range blobs {
-		_, err := t.exec(ctx, `insert into needs (repository_id, blob_id, manifest_id) values ($1, $2, $3)
-			on conflict (repository_id, blob_id, manifest_id) do nothing`, repository, b, manifest)
-		if err != nil {
-			return err
-		}
+	rows := make([][]any, len(blobs))
+	for i, b := range blobs {
+		rows[i] = []any{repository, b, manifest}
 	}
-	return nil
+	return t.insert(ctx, `insert into needs (repository_id, blob_id, manifest_id) values %s
+		on conflict (repository_id, blob_id, manifest_id) do nothing`, rows)
 }
 
 // platforms lists what the images of an index run on, with blanks between; attestations
@@ -223,51 +224,4 @@ func platforms(m oci.Manifest) string {
 		}
 	}
 	return strings.Join(out, " ")
-}
-
-// keys returns the keys of a set, in no order.
-func keys(set map[string]bool) []string {
-	out := make([]string, 0, len(set))
-	for k := range set {
-		out = append(out, k)
-	}
-	return out
-}
-
-// listSizes are the lengths of lists of parameters, so that there are few texts to
-// prepare. A list is filled up with its last member.
-var listSizes = []int{4, 32, 256}
-
-// eachOf runs text, whose %s is the place of a list of parameters from $2 on, for
-// all of list, and calls do for each row.
-func (t *tx) eachOf(ctx context.Context, text string, first any, list []string, do func(*sql.Rows) error) error {
-	for len(list) > 0 {
-		size := listSizes[len(listSizes)-1]
-		for _, s := range listSizes {
-			if len(list) <= s {
-				size = s
-				break
-			}
-		}
-		n := min(size, len(list))
-		args := make([]any, 0, size+1)
-		args = append(args, first)
-		for i := range size {
-			args = append(args, list[min(i, n-1)])
-		}
-		list = list[n:]
-		rows, err := t.query(ctx, fmt.Sprintf(text, marks(2, size)), args...)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			if err := do(rows); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -214,20 +214,23 @@ create table affected (
 
 create index affected_name on affected (name_id);
 
--- The kept join of package keys and advisories.
+-- The kept join of package keys and advisories: what of them applies (vuln.Finding),
+-- and what could not be decided (vuln.Cleared).
 create table findings (
-	id       integer primary key,
-	key_id   integer not null references package_keys (id) on delete cascade,
-	doc      text not null
-) strict;
-
-create index findings_key on findings (key_id);
+	key_id    integer not null references package_keys (id),
+	n         integer not null,
+	undecided integer not null,
+	doc       text not null,
+	primary key (key_id, n)
+) strict, without rowid;
 
 -- The ids of findings that enrichments are keyed by.
 create table finding_cves (
-	finding_id integer not null references findings (id) on delete cascade,
-	cve        text not null,
-	primary key (finding_id, cve)
+	key_id integer not null,
+	n      integer not null,
+	cve    text not null,
+	primary key (key_id, n, cve),
+	foreign key (key_id, n) references findings (key_id, n) on delete cascade
 ) strict, without rowid;
 
 create index finding_cves_cve on finding_cves (cve);
