@@ -73,6 +73,7 @@ type Finding struct {
 	Exploited      bool          `json:"exploited,omitempty"`
 	EPSS           float32       `json:"epss,omitempty"`
 	Malicious      bool          `json:"malicious,omitempty"`
+	Informs        bool          `json:"informs,omitempty"` // listed, and holds nothing back: a kernel's flaw in its headers
 	Ratings        []vuln.Rating `json:"ratings,omitempty"`
 	Status         vuln.Status   `json:"status,omitempty"`
 }
@@ -121,10 +122,14 @@ func (c Counts) Add(o Counts) Counts {
 		c.None + o.None, c.Unknown + o.Unknown, c.Fixable + o.Fixable, c.Exploited + o.Exploited}
 }
 
-// Count adds up findings.
+// Count adds up findings. What only informs counts as none, whatever its severity.
 func Count(findings []Finding) Counts {
 	var c Counts
 	for _, f := range findings {
+		if f.Informs {
+			c.None++
+			continue
+		}
 		switch f.Severity {
 		case vuln.Critical:
 			c.Critical++
@@ -163,7 +168,7 @@ func Rank(s vuln.Severity) int {
 func SortFindings(fs []Finding) {
 	slices.SortStableFunc(fs, func(a, b Finding) int {
 		return cmp.Or(
-			first(a.Malicious, b.Malicious), first(a.Exploited, b.Exploited),
+			first(a.Malicious, b.Malicious), first(b.Informs, a.Informs), first(a.Exploited, b.Exploited),
 			cmp.Compare(Rank(b.Severity), Rank(a.Severity)), first(a.Fixed != "", b.Fixed != ""),
 			cmp.Compare(a.Package, b.Package), cmp.Compare(a.ID, b.ID))
 	})

@@ -1,0 +1,117 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"pratique.dev/pratique/internal/api"
+	"pratique.dev/pratique/internal/oci"
+)
+
+// maxDump bounds an uploaded dump, in bytes. OSV's largest is below a tenth of it.
+const maxDump = 4 << 30
+
+// ecosystemName is what a dump's folder may be called.
+var ecosystemName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$`)
+
+func (s *Server) advisories(w http.ResponseWriter, r *http.Request, _ caller) error {
+	rows, err := s.o.Catalog.AdvisoryStatus(r.Context())
+	if err != nil {
+		return err
+	}
+	out := api.AdvisoryList{Ecosystems: []api.Ecosystem{}, Loading: s.o.Loading()}
+	now := s.o.Now()
+	for _, e := range rows {
+		age := 0
+		if !e.AsOf.IsZero() && now.After(e.AsOf) {
+			age = int(now.Sub(e.AsOf) / (24 * time.Hour))
+		}
+		out.Ecosystems = append(out.Ecosystems, api.Ecosystem{Ecosystem: e.Ecosystem, Releases: e.Releases, Source: e.Source,
+			Records: e.Records, Newest: e.Newest, AsOf: e.AsOf, LoadedAt: e.LoadedAt, AgeDays: age})
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// importAdvisories keeps the dump on disk, imports it, and answers with a line of JSON
+// for each step of progress and a last one with the result.
+func (s *Server) importAdvisories(w http.ResponseWriter, r *http.Request, c caller) error {
+	eco := r.URL.Query().Get("ecosystem")
+	if !ecosystemName.MatchString(eco) {
+		return oci.Errorf(oci.CodeNameInvalid, "ecosystem %q: expected the name of the dump's folder, as in Debian or crates.io", eco)
+	}
+	select {
+	case s.imports <- struct{}{}:
+		defer func() { <-s.imports }()
+	default:
+		return oci.Errorf(oci.CodeTooManyRequests, "another import is under way; try again when it is done")
+	}
+	dir, err := os.MkdirTemp(s.o.TempDir, "import-*")
+	if err != nil {
+		return fmt.Errorf("folder for an import: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := s.receive(filepath.Join(dir, eco), w, r); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	lines := &eventWriter{enc: json.NewEncoder(w), flush: http.NewResponseController(w)}
+	results, err := s.o.Import(r.Context(), dir, lines.progress)
+	if err != nil {
+		s.o.Log.WarnContext(r.Context(), "import of advisories failed", "ecosystem", eco, "by", c.Name, "err", err)
+		lines.write(api.ImportEvent{Error: oci.Errorf(oci.CodeManifestInvalid, "%v", err)})
+		return nil
+	}
+	s.o.Log.InfoContext(r.Context(), "advisories imported", "ecosystem", eco, "by", c.Name)
+	lines.write(api.ImportEvent{Done: true, Results: results})
+	return nil
+}
+
+// receive writes the request's body to dir/all.zip.
+func (s *Server) receive(dir string, w http.ResponseWriter, r *http.Request) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(dir, "all.zip"))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, http.MaxBytesReader(w, r.Body, maxDump))
+	err = errors.Join(err, f.Close())
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return oci.Errorf(oci.CodeSizeInvalid, "the dump is larger than %d bytes", large.Limit)
+	}
+	if err != nil {
+		return fmt.Errorf("receive dump: %w", err)
+	}
+	return nil
+}
+
+// eventWriter sends progress, at most ten lines a second.
+type eventWriter struct {
+	enc   *json.Encoder
+	flush *http.ResponseController
+	last  time.Time
+}
+
+func (e *eventWriter) progress(p api.Progress) {
+	if now := time.Now(); now.Sub(e.last) >= 100*time.Millisecond {
+		e.last = now
+		e.write(api.ImportEvent{Progress: &p})
+	}
+}
+
+func (e *eventWriter) write(ev api.ImportEvent) {
+	// A client that is gone cannot be told; the import goes on by its context.
+	_ = e.enc.Encode(ev)
+	_ = e.flush.Flush()
+}

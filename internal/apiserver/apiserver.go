@@ -1,0 +1,212 @@
+// Package apiserver answers /api/v1/: reports, lists and advisories. It turns requests
+// into calls and errors into statuses; package api has the wire types.
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/api"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/report"
+)
+
+// Identity proves who sends a request.
+type Identity interface {
+	// Authenticate returns the principal and what it was granted. An error means that the
+	// request is refused with 401.
+	Authenticate(r *http.Request) (access.Principal, access.Grants, error)
+	// Challenge is the WWW-Authenticate header of that refusal.
+	Challenge(r *http.Request) string
+}
+
+// Reporter says what is known of an image.
+type Reporter interface {
+	Report(ctx context.Context, target string, d oci.Digest) (report.Report, error)
+}
+
+// Options are the needs of a Server.
+type Options struct {
+	Catalog  *catalog.Catalog
+	Identity Identity
+	Reports  Reporter
+	// Import stores the dump at path, laid out as OSV does, and tells of its progress.
+	Import  func(ctx context.Context, path string, progress func(api.Progress)) ([]api.Imported, error)
+	Loading func() *api.Progress // a load under way, or nil
+	Ready   func() bool
+	TempDir string // where uploaded dumps are kept while they are imported
+	Version string
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Server answers the requests of /api/v1/.
+type Server struct {
+	o       Options
+	mux     *http.ServeMux
+	imports chan struct{} // one import at a time
+}
+
+// New makes a Server.
+func New(o Options) *Server {
+	s := &Server{o: o, mux: http.NewServeMux(), imports: make(chan struct{}, 1)}
+	for _, r := range routes {
+		s.mux.Handle(r.pattern, s.guard(r))
+	}
+	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, http.StatusNotFound, oci.Errorf(oci.CodeUnsupported, "%s %s is not part of /api/v1/", r.Method, r.URL.Path))
+	})
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// route is one kind of request: what it needs and who answers it. scope gives the
+// repository that the permission is asked for; nil asks for the whole registry.
+type route struct {
+	pattern    string
+	permission access.Permission
+	scope      func(url.Values) (oci.Repository, error)
+	handle     func(*Server, http.ResponseWriter, *http.Request, caller) error
+}
+
+// caller is who sent a request that the guard let through.
+type caller struct {
+	access.Principal
+	access.Grants
+}
+
+var routes = []route{
+	{"GET " + api.PathReport, access.RepositoryList, queryRepository, (*Server).report},
+	{"GET " + api.PathImages, access.CatalogList, nil, (*Server).images},
+	{"GET " + api.PathAdvisories, access.AdvisoriesRead, nil, (*Server).advisories},
+	{"POST " + api.PathImport, access.AdvisoriesWrite, nil, (*Server).importAdvisories},
+	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
+}
+
+// guard refuses whoever is not known or may not; only then the handler runs.
+func (s *Server) guard(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, grants, err := s.o.Identity.Authenticate(r)
+		if err != nil || p.IsZero() {
+			w.Header().Set("WWW-Authenticate", s.o.Identity.Challenge(r))
+			writeError(w, http.StatusUnauthorized, oci.Errorf(oci.CodeUnauthorized, "authentication is required; give --user and --password-file"))
+			return
+		}
+		var repo oci.Repository
+		if rt.scope != nil {
+			if repo, err = rt.scope(r.URL.Query()); err != nil {
+				writeError(w, http.StatusBadRequest, oci.Errorf(oci.CodeNameInvalid, "%v", err))
+				return
+			}
+		}
+		if !grants.Allows(rt.permission, repo) {
+			writeError(w, http.StatusForbidden, oci.Errorf(oci.CodeDenied, "%s has not been granted %s", p.Name, rt.permission))
+			return
+		}
+		if err := rt.handle(s, w, r, caller{p, grants}); err != nil {
+			s.fail(w, r, err)
+		}
+	})
+}
+
+func queryRepository(q url.Values) (oci.Repository, error) {
+	return oci.ParseRepository(q.Get("repository"))
+}
+
+// fail answers with an error that a handler returned before it wrote anything.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var e *oci.Error
+	switch {
+	case errors.As(err, &e):
+		writeError(w, e.Status(), e)
+	case errors.Is(err, catalog.ErrNotFound):
+		writeError(w, http.StatusNotFound, oci.Errorf(oci.CodeManifestUnknown, "there is no such image"))
+	case r.Context().Err() != nil:
+		// The client is gone: nobody reads an answer.
+	default:
+		s.o.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		writeError(w, http.StatusInternalServerError, oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more"))
+	}
+}
+
+func writeError(w http.ResponseWriter, status int, e *oci.Error) {
+	writeJSON(w, status, api.Errors{Errors: []oci.Error{*e}})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// A client that is gone cannot be told.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func (s *Server) report(w http.ResponseWriter, r *http.Request, c caller) error {
+	repo, err := queryRepository(r.URL.Query())
+	if err != nil {
+		return oci.Errorf(oci.CodeNameInvalid, "%v", err)
+	}
+	ref, err := oci.ParseReference(r.URL.Query().Get("reference"))
+	if err != nil {
+		return oci.Errorf(oci.CodeTagInvalid, "%v", err)
+	}
+	m, err := s.o.Catalog.Manifest(r.Context(), repo, ref)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return oci.Errorf(oci.CodeManifestUnknown, "there is no %s in %s; 'pratique list %s' shows what there is", ref, repo, repo)
+	}
+	if err != nil {
+		return err
+	}
+	sep := ":"
+	if ref.Tag == "" {
+		sep = "@"
+	}
+	rep, err := s.o.Reports.Report(r.Context(), repo.String()+sep+ref.String(), m.Digest)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, rep)
+	return nil
+}
+
+func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error {
+	q := r.URL.Query()
+	limit := api.MaxPage
+	if t := q.Get("limit"); t != "" {
+		n, err := strconv.Atoi(t)
+		if err != nil || n < 1 || n > api.MaxPage {
+			return oci.Errorf(oci.CodePaginationInvalid, "limit %q: expected a number from 1 to %d", t, api.MaxPage)
+		}
+		limit = n
+	}
+	rows, err := s.o.Catalog.List(r.Context(), q.Get("prefix"), q.Get("after"), limit)
+	if err != nil {
+		return err
+	}
+	out := api.ImageList{Images: []api.Image{}}
+	for _, l := range rows {
+		out.Images = append(out.Images, api.Image{Repository: l.Repo, Tag: l.Tag, Digest: l.Digest, MediaType: l.MediaType,
+			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: report.Counts(l.Counts)})
+	}
+	if len(rows) == limit {
+		last := rows[len(rows)-1]
+		out.Next = last.Repo + ":" + last.Tag
+	}
+	writeJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request, _ caller) error {
+	writeJSON(w, http.StatusOK, api.Status{Version: s.o.Version, Ready: s.o.Ready(), Loading: s.o.Loading()})
+	return nil
+}

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"pratique.dev/pratique/internal/api"
+)
+
+// connection is where the server is and who asks: from flags, then the environment,
+// then the configuration file.
+type connection struct {
+	server, user, passwordFile string
+}
+
+// clientConfig is the configuration file of the client commands.
+type clientConfig struct {
+	Server       string `yaml:"server"`       // http://HOST:PORT or https://HOST
+	User         string `yaml:"user"`         // principal to ask as
+	PasswordFile string `yaml:"passwordFile"` // file with its secret
+}
+
+func (c *connection) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.server, "server", "", "address of the registry, as in http://127.0.0.1:5000 (PRATIQUE_SERVER)")
+	cmd.Flags().StringVar(&c.user, "user", "", "name to ask as (PRATIQUE_USER)")
+	cmd.Flags().StringVar(&c.passwordFile, "password-file", "", "file that holds its secret (or the secret itself in PRATIQUE_PASSWORD)")
+}
+
+// configPath is where the client's configuration file lies.
+func configPath() (string, error) {
+	if p := os.Getenv("PRATIQUE_CONFIG"); p != "" {
+		return p, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "pratique", "config.yaml"), nil
+}
+
+// readClientConfig reads the file if there is one; an unknown key is an error.
+func readClientConfig() (clientConfig, error) {
+	path, err := configPath()
+	if err != nil {
+		return clientConfig{}, nil // no home, no file
+	}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && os.Getenv("PRATIQUE_CONFIG") == "" {
+		return clientConfig{}, nil
+	}
+	if err != nil {
+		return clientConfig{}, fmt.Errorf("configuration: %w", err)
+	}
+	var c clientConfig
+	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&c); err != nil && len(bytes.TrimSpace(raw)) > 0 {
+		return clientConfig{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// client makes the client that the flags, the environment and the file describe.
+func (c *connection) client() (*api.Client, error) {
+	file, err := readClientConfig()
+	if err != nil {
+		return nil, err
+	}
+	user, password, err := c.credentials(file)
+	if err != nil {
+		return nil, err
+	}
+	server := cmp.Or(c.server, os.Getenv("PRATIQUE_SERVER"), file.Server, "http://127.0.0.1:5000")
+	return api.NewClient(server, user, password, &http.Client{})
+}
+
+func (c *connection) credentials(file clientConfig) (user, password string, err error) {
+	user = cmp.Or(c.user, os.Getenv("PRATIQUE_USER"), file.User)
+	switch {
+	case c.passwordFile != "":
+		password, err = readSecret(c.passwordFile)
+	case os.Getenv("PRATIQUE_PASSWORD") != "":
+		password = os.Getenv("PRATIQUE_PASSWORD")
+	case file.PasswordFile != "":
+		password, err = readSecret(file.PasswordFile)
+	}
+	return user, password, err
+}
+
+// maxSecret bounds a secret's file, in bytes.
+const maxSecret = 4096
+
+// readSecret reads a secret from a file, without the line break at its end.
+func readSecret(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("secret: %w", err)
+	}
+	s := strings.TrimRight(string(raw), "\r\n")
+	if s == "" || len(s) > maxSecret {
+		return "", fmt.Errorf("secret file %s: expected one line of 1 to %d bytes", path, maxSecret)
+	}
+	return s, nil
+}

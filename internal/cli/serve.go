@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pratique.dev/pratique/internal/server"
+)
+
+type serveFlags struct {
+	data, listen, external string
+	adminSecretFile        string
+	logFormat, logLevel    string
+	judgeWait              time.Duration
+}
+
+func newServe() *cobra.Command {
+	var f serveFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the registry",
+		Long: `Serve runs the registry on one data folder: blobs as files and the catalog in SQLite.
+The first start makes the folder, prints the administrator's name and its secret, once,
+and loads the embedded advisories in the background; images that are pushed meanwhile are
+accepted and judged as soon as the advisories are in.
+
+For unattended starts the administrator's secret is taken from --admin-secret-file or
+from PRATIQUE_ADMIN_SECRET. GET /readyz answers 200 once images can be judged.
+
+Exit codes: 0 ended by a signal, in good order; 2 it could not start or had to stop.`,
+		Example: `  pratique serve --data ./data --listen 127.0.0.1:5000
+  PRATIQUE_ADMIN_SECRET=… pratique serve --data /var/lib/pratique --listen :443 --external-url https://registry.example`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	c.Flags().StringVar(&f.data, "data", "", "folder for blobs and catalog (PRATIQUE_DATA; default ./data)")
+	c.Flags().StringVar(&f.listen, "listen", "", "address to listen on, HOST:PORT (PRATIQUE_LISTEN; default 127.0.0.1:5000)")
+	c.Flags().StringVar(&f.external, "external-url", "", "address by which clients reach the registry, where it differs from --listen (PRATIQUE_EXTERNAL_URL)")
+	c.Flags().StringVar(&f.adminSecretFile, "admin-secret-file", "", "file with the first administrator's secret (or the secret itself in PRATIQUE_ADMIN_SECRET)")
+	c.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
+	c.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	c.Flags().DurationVar(&f.judgeWait, "judge-wait", server.DefaultJudgeWait, "how long a push waits for its verdict before it is answered with pending")
+	return c
+}
+
+func (f *serveFlags) run(cmd *cobra.Command) error {
+	log, err := f.logger(cmd)
+	if err != nil {
+		return err
+	}
+	secret := os.Getenv("PRATIQUE_ADMIN_SECRET")
+	if f.adminSecretFile != "" {
+		if secret, err = readSecret(f.adminSecretFile); err != nil {
+			return err
+		}
+	}
+	cfg := server.Config{
+		Data:        cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
+		Listen:      cmp.Or(f.listen, os.Getenv("PRATIQUE_LISTEN"), "127.0.0.1:5000"),
+		ExternalURL: cmp.Or(f.external, os.Getenv("PRATIQUE_EXTERNAL_URL")),
+		AdminSecret: secret,
+		JudgeWait:   f.judgeWait,
+		Version:     Version,
+		Log:         log,
+		Started:     func(s server.Started) { greet(cmd, s) },
+	}
+	return server.Run(cmd.Context(), cfg)
+}
+
+func (f *serveFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: expected debug, info, warn or error", f.logLevel)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: expected text or json", f.logFormat)
+}
+
+// greet prints what someone needs to push a first image.
+func greet(cmd *cobra.Command, s server.Started) {
+	w := cmd.OutOrStdout()
+	fmt.Fprintf(w, "Pratique %s listens on %s\n", Version, s.URL)
+	fmt.Fprintf(w, "  data        %s\n", s.Data)
+	if s.Created {
+		fmt.Fprintf(w, "  user        %s\n", s.Admin)
+		if s.Secret != "" {
+			fmt.Fprintf(w, "  secret      %s   (shown this once)\n", s.Secret)
+		} else {
+			fmt.Fprintln(w, "  secret      as given")
+		}
+	}
+	fmt.Fprintf(w, `
+Push a first image:
+  docker login %[1]s -u %[2]s
+  docker tag IMAGE %[1]s/team/app:1.0
+  docker push %[1]s/team/app:1.0
+
+`, s.Host, s.Admin)
+}

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"pratique.dev/pratique/internal/api"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/report"
+)
+
+func newShow() *cobra.Command {
+	var (
+		conn     connection
+		out      output
+		packages bool
+	)
+	c := &cobra.Command{
+		Use:   "show REPOSITORY[:TAG|@DIGEST]",
+		Short: "Print the verdict on an image in the registry, its findings and their fixes",
+		Long: `Show prints what the registry knows of an image: the verdict and why, every finding
+with the layer that brought it and the command that fixes it, and what could not be seen.
+
+Exit codes: 0 the report was printed, whatever it says; 2 it could not be had.`,
+		Example: `  pratique show team/app:1.2
+  pratique show team/app@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 -o json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			cl, err := conn.client()
+			if err != nil {
+				return err
+			}
+			repo, ref, err := parseImage(cl, args[0])
+			if err != nil {
+				return err
+			}
+			r, err := cl.Report(cmd.Context(), repo, ref)
+			if err != nil {
+				return err
+			}
+			if out.json() {
+				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			return report.WriteText(cmd.OutOrStdout(), r, report.TextOptions{Color: useColor(cmd.OutOrStdout()), Packages: packages})
+		},
+	}
+	conn.register(c)
+	out.register(c)
+	c.Flags().BoolVar(&packages, "packages", false, "list every package too")
+	return c
+}
+
+// parseImage takes an image's name with or without the registry's host before it, as
+// it would stand behind docker pull.
+func parseImage(cl *api.Client, s string) (oci.Repository, oci.Reference, error) {
+	_, host, _ := strings.Cut(cl.Server(), "://")
+	return oci.ParseImage(strings.TrimPrefix(s, host+"/"))
+}
+
+func newList() *cobra.Command {
+	var (
+		conn connection
+		out  output
+	)
+	c := &cobra.Command{
+		Use:   "list [PREFIX]",
+		Short: "List the images of the registry with their verdicts",
+		Long: `List prints every tag of the repositories whose names begin with PREFIX, or of all,
+with the verdict that stands and the number of findings by severity.
+
+Exit codes: 0 listed; 2 the list could not be had.`,
+		Example: `  pratique list
+  pratique list team/ -o json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			cl, err := conn.client()
+			if err != nil {
+				return err
+			}
+			images, err := allImages(cmd, cl, strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			if out.json() {
+				return writeJSON(cmd.OutOrStdout(), api.ImageList{Images: images})
+			}
+			if len(images) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "no images")
+				return nil
+			}
+			rows := make([]table.Row, len(images))
+			for i, img := range images {
+				rows[i] = table.Row{img.Repository + ":" + img.Tag, img.Decision, report.CountsText(img.Counts),
+					sizeText(img.Size), img.Digest.Short(), img.PushedAt.Local().Format("2006-01-02 15:04")}
+			}
+			writeTable(cmd.OutOrStdout(), table.Row{"image", "decision", "findings", "size", "digest", "pushed"}, rows)
+			return nil
+		},
+	}
+	conn.register(c)
+	out.register(c)
+	return c
+}
+
+// allImages follows the pages to their end.
+func allImages(cmd *cobra.Command, cl *api.Client, prefix string) ([]api.Image, error) {
+	images := []api.Image{}
+	for after := ""; ; {
+		page, err := cl.Images(cmd.Context(), prefix, after, api.MaxPage)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, page.Images...)
+		if page.Next == "" {
+			return images, nil
+		}
+		after = page.Next
+	}
+}
+
+// sizeText says bytes in the unit that people read.
+func sizeText(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+}

@@ -1,0 +1,213 @@
+package scan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"pratique.dev/pratique/internal/inventory"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/remediation"
+	"pratique.dev/pratique/internal/report"
+	"pratique.dev/pratique/internal/vuln"
+)
+
+// assessment is what is known of one image before it is judged.
+type assessment struct {
+	image    inventory.Image
+	artifact bool // no image: nothing to find
+	matched  []vuln.Finding
+	findings []report.Finding
+	coverage inventory.Coverage
+	covered  map[string]time.Time // of the ecosystems in the image, those with advisories
+	asOf     time.Time            // newest of all advisories, zero: there are none
+}
+
+// newAssessment puts findings in their places in the image. covered says which
+// ecosystems have advisories and of when.
+func newAssessment(img inventory.Image, found []vuln.Finding, covered map[string]time.Time) assessment {
+	a := assessment{image: img, coverage: img.Coverage, covered: map[string]time.Time{}}
+	for _, t := range covered {
+		if t.After(a.asOf) {
+			a.asOf = t
+		}
+	}
+	a.coverage.Unknown = slices.Clone(img.Coverage.Unknown)
+	a.uncovered(covered)
+	a.place(found)
+	return a
+}
+
+// uncovered adds a gap for each ecosystem of the image that has no advisories.
+func (a *assessment) uncovered(covered map[string]time.Time) {
+	missing := map[string]int{}
+	for _, p := range a.image.Packages {
+		if isOwned(p.Package) {
+			continue
+		}
+		if asOf, ok := a.covers(covered, p.Key); ok {
+			a.covered[p.Ecosystem] = asOf
+		} else {
+			missing[p.Ecosystem]++
+		}
+	}
+	for _, eco := range slices.Sorted(maps.Keys(missing)) {
+		name := eco
+		if name == "" {
+			name = "an unknown distribution"
+		}
+		a.coverage.Unknown = append(a.coverage.Unknown, inventory.Gap{Kind: inventory.GapNoData, Count: missing[eco],
+			Reason: fmt.Sprintf("no advisories for %s: its packages were listed but not matched", name)})
+	}
+}
+
+func (a *assessment) covers(covered map[string]time.Time, k inventory.Key) (time.Time, bool) {
+	for _, eco := range vuln.LookupEcosystems(k) {
+		if t, ok := covered[eco]; ok {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// isOwned says whether a package of a language was installed by the operating
+// system's package manager, whose advisories alone then speak for it.
+func isOwned(p inventory.Package) bool { return p.OwnedBy != "" && !isOS(p) }
+
+func isOS(p inventory.Package) bool {
+	return p.Type == "deb" || p.Type == "apk" || p.Type == "rpm"
+}
+
+// where is all places of one package version in one layer.
+type where struct {
+	key   inventory.Key
+	layer oci.Digest
+}
+
+// place turns findings of package versions into findings of the image: one for each
+// layer that brought the package.
+func (a *assessment) place(found []vuln.Finding) {
+	places := map[inventory.Key][]where{}
+	at := map[where][]inventory.Placed{}
+	for _, p := range a.image.Packages {
+		if isOwned(p.Package) {
+			continue
+		}
+		w := where{p.Key, p.Layer}
+		if at[w] == nil {
+			places[p.Key] = append(places[p.Key], w)
+		}
+		at[w] = append(at[w], p)
+	}
+	for _, f := range found {
+		first := true
+		for _, w := range places[f.Package] {
+			pkgs := ofModule(at[w], f.Modules)
+			if len(pkgs) == 0 {
+				continue
+			}
+			here := f
+			if headersOnly(pkgs) {
+				here.Informs = true
+				here.Why += "; only the kernel's headers are installed, none of its code runs from here"
+			}
+			if first {
+				a.matched = append(a.matched, here)
+				first = false
+			}
+			a.findings = append(a.findings, placed(here, pkgs))
+		}
+	}
+	report.SortFindings(a.findings)
+}
+
+// ofModule leaves out the packages that are known to be of another RPM module stream
+// than the updates are for.
+func ofModule(pkgs []inventory.Placed, modules []string) []inventory.Placed {
+	if len(modules) == 0 {
+		return pkgs
+	}
+	var out []inventory.Placed
+	for _, p := range pkgs {
+		name, rest, _ := strings.Cut(p.Module, ":")
+		stream, _, _ := strings.Cut(rest, ":")
+		if p.Module == "" || slices.Contains(modules, name+":"+stream) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// headersOnly says whether the packages hold nothing but kernel headers.
+func headersOnly(pkgs []inventory.Placed) bool {
+	return !slices.ContainsFunc(pkgs, func(p inventory.Placed) bool { return !vuln.KernelHeaders(p.Package) })
+}
+
+func placed(f vuln.Finding, pkgs []inventory.Placed) report.Finding {
+	out := report.Finding{
+		ID: f.ID, Aliases: f.Aliases, Ecosystem: f.Package.Ecosystem, Package: f.Package.Name, Version: f.Package.Version,
+		Fixed: f.Fixed, Severity: f.Severity, SeveritySource: f.SeveritySource, Layer: pkgs[0].Layer,
+		Instruction: pkgs[0].Instruction, Fix: remediation.Command(pkgs, f), Why: f.Why, Summary: f.Summary, URL: f.URL,
+		Exploited: f.Exploited, EPSS: f.EPSS, Malicious: f.Malicious, Ratings: f.Ratings, Status: f.Status, Informs: f.Informs,
+	}
+	if out.Aliases == nil {
+		out.Aliases = []string{}
+	}
+	for _, p := range pkgs {
+		if isOS(p.Package) {
+			out.Binaries = append(out.Binaries, p.Binary)
+		}
+		for _, path := range p.Paths {
+			if !slices.Contains(out.Paths, path) {
+				out.Paths = append(out.Paths, path)
+			}
+		}
+	}
+	slices.Sort(out.Binaries)
+	out.Binaries = slices.Compact(out.Binaries)
+	return out
+}
+
+func (a *assessment) subject(d oci.Digest) policy.Subject {
+	return policy.Subject{Manifest: d, Image: !a.artifact, Distro: a.image.Distro, Findings: a.matched,
+		Packages: len(a.image.Packages), Coverage: a.coverage, KnownAsOf: a.asOf}
+}
+
+// report puts an assessment and its verdict into the form that is shown.
+func (a *assessment) report(target string, m oci.Manifest, v policy.Verdict) report.Report {
+	r := report.Report{Target: target, Digest: m.Digest, Decision: v.Decision, Policy: v.Policy, Reasons: v.Reasons, JudgedAt: v.At,
+		Counts: report.Count(a.findings), Distro: a.image.Distro, Findings: a.findings, Coverage: a.coverage,
+		Packages: []report.Package{}, Fixes: []report.Fix{},
+		Advisories: report.Advisories{AsOf: a.asOf, Ecosystems: a.covered}}
+	perLayer := map[oci.Digest]int{}
+	steps := map[oci.Digest]string{}
+	for _, p := range a.image.Packages {
+		perLayer[p.Layer]++
+		steps[p.Layer] = p.Instruction
+		r.Packages = append(r.Packages, report.Package{Ecosystem: p.Ecosystem, Name: p.Binary, Version: p.BinaryVersion,
+			Source: p.Source, SourceVersion: p.SourceVersion, PURL: p.PURL, Paths: p.Paths, Layer: p.Layer,
+			Arch: p.Arch, Module: p.Module, OwnedBy: p.OwnedBy})
+	}
+	for _, l := range m.Layers {
+		r.Layers = append(r.Layers, report.Layer{Digest: l.Digest, Instruction: steps[l.Digest], Packages: perLayer[l.Digest]})
+	}
+	for _, s := range remediation.Plan(a.image, a.matched) {
+		r.Fixes = append(r.Fixes, report.Fix{Layer: s.Layer, Command: s.Command, Note: s.Note, Findings: s.Findings})
+	}
+	if r.Reasons == nil {
+		r.Reasons = []policy.Reason{}
+	}
+	if r.Findings == nil {
+		r.Findings = []report.Finding{}
+	}
+	if r.Coverage.Examined == nil {
+		r.Coverage.Examined = []string{}
+	}
+	if r.Coverage.Unknown == nil {
+		r.Coverage.Unknown = []inventory.Gap{}
+	}
+	return r
+}

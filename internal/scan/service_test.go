@@ -1,0 +1,258 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"pratique.dev/pratique/internal/blob"
+	"pratique.dev/pratique/internal/blob/memblob"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/extract"
+	"pratique.dev/pratique/internal/inventory"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/vuln"
+)
+
+// world is a Service over a catalog and a store in memory.
+type world struct {
+	*Service
+	t     *testing.T
+	cat   *catalog.Catalog
+	store blob.Store
+	repo  oci.Repository
+}
+
+func newWorld(t *testing.T) world {
+	t.Helper()
+	cat, err := catalog.Open(t.Context(), "sqlite::memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cat.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	repo, err := oci.ParseRepository("team/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := memblob.New()
+	s := New(cat, store, extract.New(extract.Options{TempDir: t.TempDir()}), Options{Policies: []policy.Policy{policy.Default()}})
+	return world{s, t, cat, store, repo}
+}
+
+// push stores an image as the registry would; the layers in skip get no bytes in the store.
+func (w world) push(img testImage, tag string, skip ...oci.Digest) {
+	w.t.Helper()
+	for d, content := range img.blobs {
+		if !contains(skip, d) {
+			w.write(d, content)
+		}
+		if err := w.cat.FinishUpload(w.t.Context(), "", w.repo, d, int64(len(content)), now); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.put(img.manifest, tag)
+}
+
+func contains(list []oci.Digest, d oci.Digest) bool {
+	for _, x := range list {
+		if x == d {
+			return true
+		}
+	}
+	return false
+}
+
+func (w world) put(m oci.Manifest, tag string) {
+	w.t.Helper()
+	if _, err := w.cat.PutManifest(w.t.Context(), catalog.NewManifest{Repo: w.repo, Manifest: m, Tags: []string{tag}, Now: now}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w world) write(d oci.Digest, content []byte) {
+	w.t.Helper()
+	up, err := w.store.Begin(w.t.Context(), d.Algorithm())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := up.Write(content); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := up.Commit(w.t.Context(), d); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w world) advise(as ...vuln.Advisory) catalog.Loaded {
+	w.t.Helper()
+	n, err := w.cat.PutAdvisories(w.t.Context(), catalog.Feed{Source: "test", Ecosystem: "Alpine", AsOf: now, Replace: true},
+		func(yield func(vuln.Advisory, error) bool) {
+			for _, a := range as {
+				if !yield(a, nil) {
+					return
+				}
+			}
+		})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+// decision is what the gate would go by.
+func (w world) decision(d oci.Digest) policy.Decision {
+	w.t.Helper()
+	v, _, err := w.cat.Verdict(w.t.Context(), d)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return v.Decision
+}
+
+func TestNothingIsJudgedBeforeTheAdvisoriesAreIn(t *testing.T) {
+	w := newWorld(t)
+	img := alpine(t)
+	w.push(img, "1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := w.Judge(ctx, img.manifest.Digest); !errors.Is(err, context.Canceled) {
+		t.Errorf("Judge before Ready: %v, want to wait", err)
+	}
+	if got := w.decision(img.manifest.Digest); got != policy.Pending {
+		t.Errorf("decision %v, want pending", got)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	w := newWorld(t)
+	w.advise(opensslFlaw("1.1.1z-r0"))
+	w.Ready()
+	img := alpine(t)
+	w.push(img, "1")
+	v, n, err := w.Judge(t.Context(), img.manifest.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Decision != policy.Quarantine || n.Critical != 1 || n.Fixable != 1 {
+		t.Errorf("verdict %+v, counts %+v; want quarantine for one critical", v, n)
+	}
+	if got := w.decision(img.manifest.Digest); got != policy.Quarantine {
+		t.Errorf("kept decision %v, want quarantine", got)
+	}
+	r, err := w.Report(t.Context(), "team/app:1", img.manifest.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantAlpine(t, r)
+	if f := r.Findings[0]; f.Instruction != "RUN step 2" {
+		t.Errorf("instruction %q", f.Instruction)
+	}
+}
+
+func TestNewAdvisoryTurnsTheVerdictWithoutReadingALayer(t *testing.T) {
+	w := newWorld(t)
+	w.advise(opensslFlaw("1.1.1a-r0"))
+	w.Ready()
+	img := alpine(t)
+	w.push(img, "1")
+	if v, _, err := w.Judge(t.Context(), img.manifest.Digest); err != nil || v.Decision != policy.Allow {
+		t.Fatalf("before: %v, %v; want allow", v.Decision, err)
+	}
+	for d := range img.blobs {
+		if err := w.store.Delete(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.advise(opensslFlaw("1.1.1z-r0")); n.Images != 1 {
+		t.Errorf("%d images became due, want 1", n.Images)
+	}
+	w.runUntil(img.manifest.Digest, policy.Quarantine)
+	w.advise(opensslFlaw("1.1.1a-r0"))
+	w.runUntil(img.manifest.Digest, policy.Allow)
+}
+
+// runUntil lets the worker run until a manifest has a decision.
+func (w world) runUntil(d oci.Digest, want policy.Decision) {
+	w.t.Helper()
+	ctx, stop := context.WithTimeout(w.t.Context(), 30*time.Second)
+	done := make(chan struct{})
+	go func() { defer close(done); w.Run(ctx) }()
+	w.Wake()
+	for w.decision(d) != want && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	<-done
+	if got := w.decision(d); got != want {
+		w.t.Fatalf("decision %v, want %v", got, want)
+	}
+}
+
+func TestLayerIsExaminedBesideItsPush(t *testing.T) {
+	w := newWorld(t)
+	w.advise(opensslFlaw("1.1.1z-r0"))
+	w.Ready()
+	img := alpine(t)
+	layer := img.manifest.Layers[1].Digest
+	w.Begin("upload", func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(string(img.blobs[layer]))), nil
+	})
+	w.Commit("upload", layer)
+	w.Service.Close()
+	// The store has no bytes of this layer: what is known of it is from the push.
+	w.push(img, "1", layer)
+	if v, _, err := w.Judge(t.Context(), img.manifest.Digest); err != nil || v.Decision != policy.Quarantine {
+		t.Errorf("%v, %v; want quarantine", v.Decision, err)
+	}
+}
+
+func TestImageWhoseLayerCannotBeReadStaysPending(t *testing.T) {
+	w := newWorld(t)
+	w.advise(opensslFlaw("1.1.1z-r0"))
+	w.Ready()
+	img := alpine(t)
+	w.push(img, "1", img.manifest.Layers[1].Digest)
+	if _, _, err := w.Judge(t.Context(), img.manifest.Digest); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("got %v, want the missing blob", err)
+	}
+	if got := w.decision(img.manifest.Digest); got != policy.Pending {
+		t.Errorf("decision %v, want pending", got)
+	}
+}
+
+func TestBrokenLayerIsNeverAllowed(t *testing.T) {
+	w := newWorld(t)
+	w.advise(opensslFlaw("1.1.1a-r0"))
+	w.Ready()
+	whole := layerOf(t, map[string]string{"etc/os-release": testdata(t, "alpine-3.10-os-release"), "lib/apk/db/installed": testdata(t, "alpine-3.10-installed")})
+	img := imageOf(t, whole[:len(whole)/2])
+	w.push(img, "1")
+	v, _, err := w.Judge(t.Context(), img.manifest.Digest)
+	if err != nil || v.Decision != policy.Quarantine {
+		t.Fatalf("%v, %v; want quarantine", v.Decision, err)
+	}
+	r, err := w.Report(t.Context(), "x", img.manifest.Digest)
+	if err != nil || !hasGap(r, inventory.GapArchive) {
+		t.Errorf("report does not tell of the broken layer: %+v, %v", r.Coverage, err)
+	}
+}
+
+func TestNoPolicyAllowsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.o.Policies = nil
+	w.advise(opensslFlaw("1.1.1a-r0"))
+	w.Ready()
+	img := alpine(t)
+	w.push(img, "1")
+	if v, _, err := w.Judge(t.Context(), img.manifest.Digest); err != nil || v.Decision != policy.Quarantine {
+		t.Errorf("%v, %v; want quarantine", v.Decision, err)
+	}
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"pratique.dev/pratique/internal/api"
+)
+
+// handler sends each request to its door. What no door takes gets a plain 404.
+func (p *parts) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", p.ready)
+	mux.HandleFunc("GET /{$}", p.home)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		switch {
+		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
+			// Not through the mux, which would clean the path and redirect.
+			p.oci.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/api/"):
+			p.api.ServeHTTP(w, r)
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+// ready answers 200 once requests are answered: the catalog can be read and pushes are
+// taken. The body says whether images are judged yet.
+func (p *parts) ready(w http.ResponseWriter, r *http.Request) {
+	status := http.StatusOK
+	if _, err := p.cat.PrincipalCount(r.Context()); err != nil {
+		p.cfg.Log.ErrorContext(r.Context(), "not ready", "err", err)
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// A client that is gone cannot be told.
+	_ = json.NewEncoder(w).Encode(api.Status{Version: p.cfg.Version, Ready: p.loader.isLoaded(), Loading: p.loader.progress()})
+}
+
+func (p *parts) home(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "This is a Pratique container registry, version %s.\n\ndocker login %s\npratique list --server %s\n",
+		p.cfg.Version, p.url.Host, p.url)
+}

@@ -1,0 +1,240 @@
+// Package server puts the parts together: it alone knows the configuration, opens the
+// stores, wires services to doors, listens, runs the workers and ends all of it in
+// good order.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"pratique.dev/pratique/internal/apiserver"
+	"pratique.dev/pratique/internal/blob/fileblob"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/extract"
+	"pratique.dev/pratique/internal/identity"
+	"pratique.dev/pratique/internal/ociserver"
+	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/registry"
+	"pratique.dev/pratique/internal/scan"
+)
+
+// DefaultJudgeWait is how long a push waits for its verdict unless configured.
+const DefaultJudgeWait = 2 * time.Minute
+
+// Config is all that can be set. Data and Listen are required.
+type Config struct {
+	Data        string        // folder for blobs, catalog and temporary files; made if missing
+	Listen      string        // HOST:PORT
+	ExternalURL string        // by which clients reach the registry; "" takes it from Listen
+	AdminSecret string        // of the first administrator; "" makes one up
+	JudgeWait   time.Duration // how long a push waits for its verdict; 0: DefaultJudgeWait
+	Version     string
+	Log         *slog.Logger
+	Started     func(Started) // called once, when requests are answered
+}
+
+// Started says what there is to know of a server that has come up.
+type Started struct {
+	URL, Host string // "http://127.0.0.1:5000", "127.0.0.1:5000"
+	Data      string
+	Admin     string // the administrator's name
+	Created   bool   // this start made the administrator
+	Secret    string // made up by this start, to be shown once; else ""
+}
+
+// Times of the server.
+const (
+	headerTimeout   = 15 * time.Second // for a request's header to come in
+	idleTimeout     = 2 * time.Minute  // of a connection between requests
+	shutdownTimeout = 20 * time.Second // for requests under way when the server is to end
+	maxHeader       = 64 << 10         // bytes of a request's header
+	sweepEvery      = time.Hour
+	uploadLife      = 24 * time.Hour // of an upload that nobody continues
+)
+
+// parts are the opened stores and the services over them.
+type parts struct {
+	cfg      Config
+	store    *fileblob.Store
+	cat      *catalog.Catalog
+	scanner  *scan.Service
+	identity *identity.Identity
+	registry *registry.Registry
+	loader   *loader
+	api      *apiserver.Server
+	oci      http.Handler
+	url      *url.URL
+	tempDir  string
+}
+
+// Run serves until ctx ends, then lets requests under way finish. It returns nil after
+// an end in good order; an error says what to do about it.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if cfg.JudgeWait <= 0 {
+		cfg.JudgeWait = DefaultJudgeWait
+	}
+	unlock, err := lockData(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	listener, err := listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	p, err := open(ctx, cfg, listener.Addr())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.cat.Close(), p.store.Close()) }()
+	started, err := p.bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, listener, started)
+}
+
+// listen opens the address, and says what to do if it cannot be had.
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; end what uses the address, or choose another with --listen", addr, err)
+	}
+	return l, nil
+}
+
+// open makes all parts.
+func open(ctx context.Context, cfg Config, addr net.Addr) (_ *parts, err error) {
+	p := &parts{cfg: cfg, tempDir: filepath.Join(cfg.Data, "tmp")}
+	if p.url, err = externalURL(cfg.ExternalURL, addr); err != nil {
+		return nil, err
+	}
+	// What an earlier run left half-read is of no use.
+	if err := os.RemoveAll(p.tempDir); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := os.MkdirAll(p.tempDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if p.store, err = fileblob.New(cfg.Data); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	p.cat, err = catalog.Open(ctx, "sqlite:"+filepath.Join(cfg.Data, "catalog.db"), catalog.WithLog(cfg.Log))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("data folder %s: %w", cfg.Data, err), p.store.Close())
+	}
+	set := extract.New(extract.Options{TempDir: p.tempDir})
+	p.scanner = scan.New(p.cat, p.store, set, scan.Options{Policies: []policy.Policy{policy.Default()}, Log: cfg.Log})
+	p.loader = &loader{cat: p.cat, log: cfg.Log, wake: p.scanner.Wake}
+	if err := p.doors(); err != nil {
+		return nil, errors.Join(err, p.cat.Close(), p.store.Close())
+	}
+	return p, nil
+}
+
+// externalURL is the address by which clients reach the server.
+func externalURL(configured string, addr net.Addr) (*url.URL, error) {
+	if configured == "" {
+		return &url.URL{Scheme: "http", Host: addr.String()}, nil
+	}
+	u, err := url.Parse(configured)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" && u.Path != "/" {
+		return nil, fmt.Errorf("--external-url %q: expected https://HOST or http://HOST:PORT", configured)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+// bootstrap makes the administrator at the first start.
+func (p *parts) bootstrap(ctx context.Context) (Started, error) {
+	name, secret, created, err := p.identity.Bootstrap(ctx, p.cfg.AdminSecret)
+	if err != nil {
+		return Started{}, fmt.Errorf("first administrator: %w", err)
+	}
+	return Started{URL: p.url.String(), Host: p.url.Host, Data: p.cfg.Data, Admin: name, Created: created, Secret: secret}, nil
+}
+
+// serve answers requests and runs the workers until ctx ends.
+func (p *parts) serve(ctx context.Context, l net.Listener, started Started) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var workers sync.WaitGroup
+	workers.Go(func() { p.scanner.Run(work) })
+	workers.Go(func() { p.load(work) })
+	workers.Go(func() { p.sweep(work) })
+	srv := &http.Server{Handler: p.handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug)}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }() // ends with Shutdown or Close
+	if p.cfg.Started != nil {
+		p.cfg.Started(started)
+	}
+	p.cfg.Log.InfoContext(ctx, "registry started", "url", p.url, "data", p.cfg.Data, "version", p.cfg.Version)
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		if srv.Shutdown(end) != nil {
+			// Who did not finish in time is cut off; an upload can be resumed.
+			_ = srv.Close()
+		}
+		cancel()
+		<-failed
+	}
+	stop()
+	workers.Wait()
+	p.scanner.Close()
+	p.cfg.Log.InfoContext(ctx, "registry ended")
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// load brings the embedded advisories in, then lets images be judged.
+func (p *parts) load(ctx context.Context) {
+	if err := p.loader.embedded(ctx); err != nil {
+		if ctx.Err() == nil {
+			p.cfg.Log.ErrorContext(ctx, "embedded advisories not loaded: nothing is judged until they are; start again, or import advisories", "err", err)
+		}
+		return
+	}
+	p.scanner.Ready()
+}
+
+// sweep drops uploads that nobody continues, now and then.
+func (p *parts) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := p.registry.Sweep(ctx, time.Now().Add(-uploadLife)); err != nil && ctx.Err() == nil {
+			p.cfg.Log.ErrorContext(ctx, "sweeping abandoned uploads", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// doors makes what answers requests.
+func (p *parts) doors() error {
+	p.identity = identity.New(p.cat, identity.Options{Issuer: p.url.Host, Log: p.cfg.Log})
+	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},
+		JudgeWait: p.cfg.JudgeWait, URL: p.url.String(), Log: p.cfg.Log})
+	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL, Log: p.cfg.Log})
+	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity, p.cat}, Reports: p.scanner,
+		Import: p.loader.imported, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
+		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log})
+	return nil
+}
