@@ -122,10 +122,18 @@ func (c Counts) Add(o Counts) Counts {
 		c.None + o.None, c.Unknown + o.Unknown, c.Fixable + o.Fixable, c.Exploited + o.Exploited}
 }
 
-// Count adds up findings. What only informs counts as none, whatever its severity.
+// Count adds up findings, one of several layers once. What only informs counts as
+// none, whatever its severity.
 func Count(findings []Finding) Counts {
 	var c Counts
+	type flaw struct{ id, ecosystem, pkg, version string }
+	seen := make(map[flaw]bool, len(findings))
 	for _, f := range findings {
+		k := flaw{f.ID, f.Ecosystem, f.Package, f.Version}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
 		if f.Informs {
 			c.None++
 			continue

@@ -10,6 +10,7 @@ import (
 	"pratique.dev/pratique/internal/inventory"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/version"
 	"pratique.dev/pratique/internal/vuln"
 )
 
@@ -124,10 +125,7 @@ func (t *text) reasons(reasons []policy.Reason) {
 }
 
 // group is what one package in one layer has.
-type group struct {
-	pkg      string
-	findings []Finding
-}
+type group struct{ findings []Finding }
 
 func (t *text) findings(r Report) {
 	if len(r.Findings) == 0 {
@@ -157,28 +155,44 @@ func (t *text) group(g group) {
 	if len(f.Paths) > 0 && len(f.Binaries) == 0 {
 		t.line("      %s", t.paint("2", clip(clean("/"+strings.Join(f.Paths, ", /")), 120)))
 	}
-	fix := ""
 	for _, f := range g.findings {
-		fixed := "no fix yet"
-		switch {
-		case f.Fixed != "":
-			fixed = "fixed in " + f.Fixed
-		case f.Status == vuln.StatusWontFix:
-			fixed = "will not be fixed"
+		t.finding(f)
+	}
+	if fix := highestFix(g.findings); fix != "" {
+		t.line("      fix: %s", clean(fix))
+	}
+}
+
+func (t *text) finding(f Finding) {
+	fixed := "no fix yet"
+	switch {
+	case f.Fixed != "":
+		fixed = "fixed in " + f.Fixed
+	case f.Status == vuln.StatusWontFix:
+		fixed = "will not be fixed"
+	}
+	extra := ""
+	if f.Exploited {
+		extra += "  " + t.paint("31", "exploited")
+	}
+	if f.Malicious {
+		extra += "  " + t.paint("31", "malicious")
+	}
+	t.line("      %s %-20s %-28s %s%s", t.severity(f), clean(f.ID), clean(fixed), t.paint("2", clip(clean(f.Summary), 80)), extra)
+}
+
+// highestFix is the command that mends all findings of one package that can be mended.
+func highestFix(fs []Finding) string {
+	var best Finding
+	for _, f := range fs {
+		if f.Fix == "" {
+			continue
 		}
-		extra := ""
-		if f.Exploited {
-			extra += "  " + t.paint("31", "exploited")
-		}
-		if f.Malicious {
-			extra += "  " + t.paint("31", "malicious")
-		}
-		t.line("      %s %-20s %-28s %s%s", t.severity(f), clean(f.ID), clean(fixed), t.paint("2", clip(clean(f.Summary), 80)), extra)
-		if f.Fix != "" && f.Fix != fix {
-			fix = f.Fix
-			t.line("        fix: %s", clean(fix))
+		if c, err := version.Compare(f.Ecosystem, f.Fixed, best.Fixed); best.Fix == "" || err == nil && c > 0 {
+			best = f
 		}
 	}
+	return best.Fix
 }
 
 func (t *text) severity(f Finding) string {
@@ -217,7 +231,7 @@ func groupByPackage(findings []Finding, layer oci.Digest) []group {
 		if !ok {
 			i = len(out)
 			index[key] = i
-			out = append(out, group{pkg: f.Package})
+			out = append(out, group{})
 		}
 		out[i].findings = append(out[i].findings, f)
 	}
