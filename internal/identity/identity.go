@@ -1,0 +1,235 @@
+// Package identity proves who asks: it checks secrets and issues and verifies the
+// registry's own tokens. What a principal may do is access's to say, and what it was
+// granted the catalog's.
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/catalog"
+)
+
+// ErrUnauthenticated says that a name and secret, or a token, prove nothing. It never
+// says which part was wrong.
+var ErrUnauthenticated = errors.New("wrong name or secret, or the token is not valid any more")
+
+// ErrWeakSecret says that a secret chosen by the operator cannot be taken.
+var ErrWeakSecret = errors.New("secret cannot be used")
+
+// Options are the needs of an Identity. The zero value of each has a usable meaning.
+type Options struct {
+	// Issuer is the "iss" claim of tokens and Service their "aud", which clients hear in
+	// the challenge as "service". Tokens of another issuer or service are refused.
+	// Default: "pratique" both.
+	Issuer, Service string
+	Lifetime        time.Duration    // of a token; default 5 minutes
+	Now             func() time.Time // default time.Now
+	Log             *slog.Logger     // default: discard
+}
+
+// Bounds. A verified secret or token is remembered for at most rememberSecret or until
+// it expires; so long may a deleted secret still open the door.
+const (
+	maxName        = 255
+	maxSecret      = 1024 // bytes; longer ones are refused before they are hashed
+	maxToken       = 16 << 10
+	rememberSecret = time.Minute
+	maxRemembered  = 4096 // secrets, and as many tokens
+	// slowAtOnce bounds argon2id computations, each of which takes 19 MiB and 40 ms of a
+	// core: whoever guesses secrets waits in line and takes no more memory.
+	slowAtOnce = 2
+)
+
+// Identity checks who asks. Its methods may be called at once.
+type Identity struct {
+	cat *catalog.Catalog
+	o   Options
+
+	cacheKey [32]byte // keys the hash under which verified secrets are remembered
+	secrets  *memory[access.Principal]
+	tokens   *memory[verified]
+	slow     chan struct{}
+	checks   singleflight.Group
+
+	mu   sync.Mutex
+	keys *keys // nil until first used
+}
+
+// New makes an Identity over the principals in cat.
+func New(cat *catalog.Catalog, o Options) *Identity {
+	if o.Issuer == "" {
+		o.Issuer = "pratique"
+	}
+	if o.Service == "" {
+		o.Service = "pratique"
+	}
+	if o.Lifetime <= 0 {
+		o.Lifetime = 5 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce),
+		secrets: newMemory[access.Principal](maxRemembered), tokens: newMemory[verified](maxRemembered)}
+	rand.Read(i.cacheKey[:]) // never fails (crypto/rand)
+	return i
+}
+
+// Service is the name under which clients ask for tokens.
+func (i *Identity) Service() string { return i.o.Service }
+
+// The first administrator.
+const (
+	adminName     = "admin"
+	adminSecretID = "admin-first"
+	bootstrapDone = "identity.bootstrapped" // setting; there once the first administrator is complete
+)
+
+// Bootstrap makes the first administrator, exactly once in the life of a catalog, also
+// if several processes start at once or one breaks off halfway. With an empty secret
+// one is made and returned to be shown; it cannot be had again. A given secret is
+// checked (ErrWeakSecret), kept and not returned. created is false, and nothing is
+// changed, where the administrator is there already.
+func (i *Identity) Bootstrap(ctx context.Context, secret string) (name, shownSecret string, created bool, err error) {
+	if secret != "" {
+		// Checked also when it is not used any more: a start must not depend on the day.
+		if err := checkChosen(secret); err != nil {
+			return adminName, "", false, err
+		}
+	}
+	if _, err := i.cat.Setting(ctx, bootstrapDone); err == nil {
+		return adminName, "", false, nil
+	} else if !errors.Is(err, catalog.ErrNotFound) {
+		return adminName, "", false, fmt.Errorf("bootstrap: %w", err)
+	}
+	p, err := i.firstPrincipal(ctx)
+	if err != nil {
+		return adminName, "", false, fmt.Errorf("bootstrap: %w", err)
+	}
+	hash, shown, err := i.firstSecret(secret)
+	if err != nil {
+		return adminName, "", false, fmt.Errorf("bootstrap: %w", err)
+	}
+	// The secret's fixed id decides between processes: one of them can add it.
+	err = i.cat.AddSecret(ctx, catalog.Secret{ID: adminSecretID, Principal: p.ID, Hash: hash, Created: i.o.Now()})
+	if errors.Is(err, catalog.ErrConflict) {
+		shown, created = "", false
+	} else if err != nil {
+		return adminName, "", false, fmt.Errorf("bootstrap: %w", err)
+	} else {
+		created = true
+	}
+	if err := i.cat.PutSetting(ctx, bootstrapDone, []byte(i.o.Now().UTC().Format(time.RFC3339))); err != nil {
+		// The secret holds all the same, so it must not be lost over this.
+		i.o.Log.ErrorContext(ctx, "bootstrap not marked as done", "err", err)
+	}
+	return adminName, shown, created, nil
+}
+
+// firstPrincipal makes the administrator with its role, or takes the one that an
+// earlier start left without a secret.
+func (i *Identity) firstPrincipal(ctx context.Context) (access.Principal, error) {
+	p := access.Principal{ID: newID(), Kind: access.KindUser, Name: adminName}
+	err := i.cat.CreatePrincipal(ctx, p, i.o.Now())
+	if errors.Is(err, catalog.ErrConflict) {
+		p, err = i.cat.PrincipalByName(ctx, adminName)
+	}
+	if err != nil {
+		return access.Principal{}, err
+	}
+	return p, i.cat.Assign(ctx, p.ID, access.Administrator.Name, "")
+}
+
+func (i *Identity) firstSecret(chosen string) (hash []byte, shown string, err error) {
+	if chosen == "" {
+		shown = NewSecret()
+		return hashGenerated(shown), shown, nil
+	}
+	if isGenerated(chosen) {
+		return hashGenerated(chosen), "", nil
+	}
+	return hashChosen(chosen), "", nil
+}
+
+// Authenticate returns the principal that name and secret prove. ErrUnauthenticated
+// if they prove nothing; any other error means that it could not be told.
+//
+// Which work is done depends on what was presented and not on what is kept, so that
+// the time of a refusal does not tell whether the name exists.
+func (i *Identity) Authenticate(ctx context.Context, name, secret string) (access.Principal, error) {
+	if name == "" || len(name) > maxName || secret == "" || len(secret) > maxSecret {
+		return access.Principal{}, ErrUnauthenticated
+	}
+	key := i.rememberedAs(name, secret)
+	if p, ok := i.secrets.get(key, i.o.Now()); ok {
+		return p, nil
+	}
+	if isGenerated(secret) {
+		return i.check(ctx, name, secret)
+	}
+	// Clients send the same credentials in many requests at once; one check is enough.
+	ch := i.checks.DoChan(key, func() (any, error) {
+		return i.check(context.WithoutCancel(ctx), name, secret)
+	})
+	select {
+	case <-ctx.Done():
+		return access.Principal{}, ctx.Err()
+	case r := <-ch:
+		p, _ := r.Val.(access.Principal)
+		if r.Err == nil {
+			i.secrets.put(key, p, i.o.Now(), i.o.Now().Add(rememberSecret))
+		}
+		return p, r.Err
+	}
+}
+
+func (i *Identity) check(ctx context.Context, name, secret string) (access.Principal, error) {
+	p, err := i.cat.PrincipalByName(ctx, name)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+	}
+	var kept []catalog.Secret
+	// Asked for a principal that does not exist as well: equal work.
+	if kept, err = i.cat.Secrets(ctx, p.ID); err != nil {
+		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+	}
+	now := i.o.Now()
+	hashes := make([][]byte, 0, len(kept))
+	for _, s := range kept {
+		if s.Expires.IsZero() || now.Before(s.Expires) {
+			hashes = append(hashes, s.Hash)
+		}
+	}
+	ok, err := i.matches(ctx, secret, hashes)
+	if err != nil {
+		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+	}
+	if !ok || p.IsZero() {
+		return access.Principal{}, ErrUnauthenticated
+	}
+	return p, nil
+}
+
+// Grants returns what a principal was granted.
+func (i *Identity) Grants(ctx context.Context, p access.Principal) (access.Grants, error) {
+	if p.IsZero() {
+		return access.Grants{}, nil
+	}
+	return i.cat.Grants(ctx, p.ID)
+}
+
+// newID is a random name for a row: 128 bits.
+func newID() string { return strings.ToLower(rand.Text()) }

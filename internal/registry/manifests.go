@@ -1,0 +1,175 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/blob"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+)
+
+// Push is a manifest that is put.
+type Push struct {
+	Repo      oci.Repository
+	Reference oci.Reference
+	Tags      []string // further tags that shall name it
+	MediaType string   // as the client says; "" takes the document's word
+	Raw       []byte
+}
+
+// Pushed is what came of a Push.
+type Pushed struct {
+	Digest   oci.Digest
+	Subject  oci.Digest // of the manifest, zero if it has none
+	Created  bool       // the repository did not hold it before
+	Decision policy.Decision
+	Counts   catalog.Counts
+}
+
+// PutManifest checks a manifest, makes it part of its repository and waits for its
+// verdict, at most Options.JudgeWait. If none is reached by then it stands as pending,
+// is not served, and is judged later. Nothing is kept of a manifest that is refused.
+func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, error) {
+	m, err := parsePush(p)
+	if err != nil {
+		return Pushed{}, err
+	}
+	if err := r.checkSizes(ctx, p.Repo, m); err != nil {
+		return Pushed{}, err
+	}
+	created, err := r.keepManifest(ctx, by, p, m)
+	if err != nil {
+		return Pushed{}, err
+	}
+	out := Pushed{Digest: m.Digest, Created: created}
+	if m.Subject != nil {
+		out.Subject = m.Subject.Digest
+	}
+	out.Decision, out.Counts = r.judge(ctx, m.Digest)
+	return out, nil
+}
+
+func parsePush(p Push) (oci.Manifest, error) {
+	alg := oci.SHA256
+	if !p.Reference.Digest.IsZero() {
+		alg = p.Reference.Digest.Algorithm()
+	}
+	m, err := oci.ParseManifestAs(alg, p.MediaType, p.Raw)
+	if err != nil {
+		return oci.Manifest{}, oci.Errorf(oci.CodeManifestInvalid, "%v", err)
+	}
+	if d := p.Reference.Digest; !d.IsZero() && d != m.Digest {
+		return oci.Manifest{}, oci.Errorf(oci.CodeDigestInvalid, "the manifest was put as %s, but its bytes are %s", d, m.Digest)
+	}
+	return m, nil
+}
+
+// checkSizes refuses a manifest that gives a blob another size than it has. Blobs that
+// are not there are PutManifest's to find.
+func (r *Registry) checkSizes(ctx context.Context, repo oci.Repository, m oci.Manifest) error {
+	for i, d := range m.Blobs() {
+		b, err := r.cat.Blob(ctx, repo, d.Digest)
+		if errors.Is(err, catalog.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if b.Size != d.Size {
+			field := "config"
+			if i > 0 {
+				field = fmt.Sprintf("layers[%d]", i-1)
+			}
+			return oci.Errorf(oci.CodeManifestInvalid, "%s.size is %d, but blob %s has %d bytes", field, d.Size, d.Digest, b.Size)
+		}
+	}
+	return nil
+}
+
+// keepManifest writes the manifest to the catalog, and its bytes to the store as well:
+// so the catalog can be rebuilt from what the store holds. The bytes are made ready
+// before and become visible after, so that a refused manifest leaves nothing.
+func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, err error) {
+	var up blob.Upload
+	if _, err = r.store.Stat(ctx, m.Digest); errors.Is(err, blob.ErrNotFound) {
+		if up, err = r.store.Begin(ctx, m.Digest.Algorithm()); err == nil {
+			_, err = up.Write(m.Raw)
+		}
+	}
+	if err == nil {
+		tags := p.Tags
+		if t := p.Reference.Tag; t != "" {
+			tags = append([]string{t}, tags...)
+		}
+		created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now()})
+	}
+	if up == nil {
+		return created, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+	}
+	keep := context.WithoutCancel(ctx)
+	if err != nil {
+		return false, known(errors.Join(err, up.Abort(keep)), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+	}
+	return created, known(up.Commit(keep, m.Digest), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+}
+
+// judge gives the verdict that stands, or waits for one. Whatever goes wrong, the
+// answer is Pending, and the catalog knows that the manifest is due.
+func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Decision, catalog.Counts) {
+	v, n, err := r.cat.Verdict(ctx, d)
+	if err == nil && v.Decision == policy.Pending && r.o.Judge != nil {
+		wait, cancel := context.WithTimeout(ctx, r.o.JudgeWait)
+		defer cancel()
+		v, n, err = r.o.Judge.Judge(wait, d)
+	}
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+			r.o.Log.ErrorContext(ctx, "pushed manifest not judged yet", "digest", d, "err", err)
+		}
+		return policy.Pending, catalog.Counts{}
+	}
+	return v.Decision, n
+}
+
+// Manifest returns a manifest if the gate lets it through, or the caller may pull what
+// is held back; else DENIED with the reasons.
+func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Manifest, error) {
+	m, err := r.StatManifest(ctx, repo, ref)
+	if err != nil {
+		return catalog.Manifest{}, err
+	}
+	if m.Verdict.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {
+		return catalog.Manifest{}, r.refuse(ctx, repo, ref.String(), m)
+	}
+	return m, nil
+}
+
+// StatManifest returns a manifest whatever its verdict, for those who may know of it:
+// a client asks whether it is there before it pulls or pushes. Its bytes are for
+// nobody's eyes.
+func (r *Registry) StatManifest(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Manifest, error) {
+	m, err := r.cat.Manifest(ctx, repo, ref)
+	if err != nil {
+		return catalog.Manifest{}, known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
+	}
+	return m, nil
+}
+
+// DeleteManifest takes a tag out of repo; or, by digest, a manifest with its tags.
+func (r *Registry) DeleteManifest(ctx context.Context, repo oci.Repository, ref oci.Reference) error {
+	var err error
+	if ref.Tag != "" {
+		err = r.cat.DeleteTag(ctx, repo, ref.Tag)
+	} else {
+		err = r.cat.DeleteManifest(ctx, repo, ref.Digest)
+	}
+	return known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
+}
+
+// explainWait bounds how long a refusal waits to be explained.
+const explainWait = 5 * time.Second

@@ -1,0 +1,187 @@
+// Package registry takes content in, gives it out and takes it away: uploads, blobs,
+// manifests, tags, referrers. The gate is here: what is not allowed by its verdict is
+// served to nobody but those who were granted to pull what is held back. It knows no
+// HTTP; ociserver translates.
+//
+// Errors that a client shall see are *oci.Error. All others are faults of the house.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/blob"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+)
+
+// Examiner looks at a layer while it is pushed. Its methods return at once and must
+// neither fail nor slow a push; what they miss is read from the store later.
+type Examiner interface {
+	// Begin hears that an upload receives bytes. open gives a reader that follows it
+	// (blob.Follower). It is called again for the same id when an upload goes on.
+	Begin(uploadID string, open func(context.Context) (io.ReadCloser, error))
+	// Commit hears under which digest the upload ended and was recorded.
+	Commit(uploadID string, d oci.Digest)
+	// Abort hears that the upload is given up.
+	Abort(uploadID string)
+}
+
+// Judge brings a manifest that the catalog holds to its verdict, and keeps that there.
+type Judge interface {
+	Judge(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts, error)
+}
+
+// ExplainedFinding is a finding as a refusal tells of it.
+type ExplainedFinding struct {
+	ID        string `json:"id"`
+	Package   string `json:"package"`
+	Version   string `json:"version"`
+	Fixed     string `json:"fixed,omitempty"` // "" where no fix is known
+	Severity  string `json:"severity"`
+	Exploited bool   `json:"exploited,omitempty"`
+	Fix       string `json:"fix,omitempty"` // the command that fixes it
+	Platform  string `json:"platform,omitempty"`
+}
+
+// Explainer lists the findings of a manifest, the worst first.
+type Explainer interface {
+	Explain(ctx context.Context, d oci.Digest) ([]ExplainedFinding, error)
+}
+
+// Allower says what the caller may do: access.Grants, or what a token holds.
+type Allower interface {
+	Allows(p access.Permission, repo oci.Repository) bool
+}
+
+// Caller is who asks, and what they may do. The doors check the permission that a
+// request needs; the registry asks Access where it depends on the content.
+type Caller struct {
+	Name   string
+	Access Allower // nil: nothing
+}
+
+func (c Caller) may(p access.Permission, repo oci.Repository) bool {
+	return c.Access != nil && c.Access.Allows(p, repo)
+}
+
+// Options are the needs of a Registry beyond its stores. Each has a usable default.
+type Options struct {
+	Examiner  Examiner         // nil: layers are read once their manifest is judged
+	Judge     Judge            // nil: manifests stay pending until a worker judges them
+	Explainer Explainer        // nil: refusals give the verdict's reasons alone
+	JudgeWait time.Duration    // how long a push waits for its verdict; default 2 minutes
+	URL       string           // of this registry, for "read on"; "" leaves it out
+	Now       func() time.Time // default time.Now
+	Log       *slog.Logger     // default: discard
+	// MaxTransfers bounds the requests that bring blob bytes at the same time; beyond it
+	// they are told to come again. Default 256.
+	MaxTransfers int
+}
+
+// Registry is the service. Its methods may be called at once.
+type Registry struct {
+	cat       *catalog.Catalog
+	store     blob.Store
+	o         Options
+	locks     locks
+	transfers chan struct{}
+}
+
+// New makes a Registry over what the catalog lists and the store holds.
+func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
+	if o.JudgeWait <= 0 {
+		o.JudgeWait = 2 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxTransfers <= 0 {
+		o.MaxTransfers = 256
+	}
+	if o.Examiner == nil {
+		o.Examiner = noExaminer{}
+	}
+	return &Registry{cat: cat, store: store, o: o, transfers: make(chan struct{}, o.MaxTransfers)}
+}
+
+type noExaminer struct{}
+
+func (noExaminer) Begin(string, func(context.Context) (io.ReadCloser, error)) {}
+func (noExaminer) Commit(string, oci.Digest)                                  {}
+func (noExaminer) Abort(string)                                               {}
+
+// known turns the errors of the floors below that a client can do something about
+// into the specification's words, and leaves all others as they are. code is what
+// stands for a thing that was not found.
+func known(err error, code, what string) error {
+	var missing *catalog.Missing
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &missing):
+		return &oci.Error{Code: oci.CodeManifestBlobUnknown, Message: fmt.Sprintf("%s; push it first, then the manifest again", missing), Detail: missing.Digests}
+	case errors.Is(err, catalog.ErrNoRepository):
+		return oci.Errorf(oci.CodeNameUnknown, "%s: there is no such repository", what)
+	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, blob.ErrNotFound):
+		return oci.Errorf(code, "%s is not here", what)
+	case errors.Is(err, blob.ErrNoSpace), errors.Is(err, catalog.ErrNoSpace):
+		return oci.Errorf(oci.CodeUnavailable, "the registry's disk is full: nothing of this request was kept; its operator must make room")
+	case errors.Is(err, catalog.ErrReadOnly):
+		return oci.Errorf(oci.CodeUnavailable, "the registry's disk is read-only: nothing of this request was kept; its operator must remount it")
+	}
+	return err
+}
+
+// Tags lists up to limit tags that sort behind after; more says whether others follow.
+func (r *Registry) Tags(ctx context.Context, repo oci.Repository, after string, limit int) (tags []string, more bool, err error) {
+	tags, err = r.cat.Tags(ctx, repo, after, limit+1)
+	if err != nil {
+		return nil, false, known(err, oci.CodeNameUnknown, repo.String())
+	}
+	tags, more = cut(tags, limit)
+	return tags, more, nil
+}
+
+// Repositories lists up to limit repositories that sort behind after; more says
+// whether others follow.
+func (r *Registry) Repositories(ctx context.Context, after string, limit int) (names []string, more bool, err error) {
+	names, err = r.cat.Repositories(ctx, after, limit+1)
+	if err != nil {
+		return nil, false, err
+	}
+	names, more = cut(names, limit)
+	return names, more, nil
+}
+
+func cut(list []string, limit int) ([]string, bool) {
+	if len(list) > limit {
+		return list[:limit], true
+	}
+	return list, false
+}
+
+// Referrers lists the manifests of repo whose subject is d, those of one artifact type
+// if that is given (distribution-spec, "Listing Referrers").
+func (r *Registry) Referrers(ctx context.Context, repo oci.Repository, d oci.Digest, artifactType string) ([]oci.Descriptor, error) {
+	all, err := r.cat.Referrers(ctx, repo, d)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]oci.Descriptor, 0, len(all))
+	for _, m := range all {
+		if artifactType == "" || m.ArtifactType == artifactType {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
