@@ -119,7 +119,7 @@ func dumps(t *testing.T, folder string) map[string][]vuln.Advisory {
 	return out
 }
 
-func readEntry(t *testing.T, entry *zip.File) []byte {
+func readEntry(t testing.TB, entry *zip.File) []byte {
 	t.Helper()
 	r, err := entry.Open()
 	if err != nil {
