@@ -138,6 +138,9 @@ func encode(a vuln.Advisory) (record, error) {
 		r.affected[n] = doc
 		r.size += len(doc) + len(n.name) + 64
 	}
+	if r.size > maxValue {
+		return record{}, fmt.Errorf("advisory %s has %d bytes, at most %d are kept", a.ID, r.size, maxValue)
+	}
 	r.hash = h.Sum(nil)[:16]
 	return r, nil
 }

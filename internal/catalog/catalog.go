@@ -58,8 +58,12 @@ func WithClock(now func() time.Time) Option { return func(c *Catalog) { c.now = 
 // WithLog sets where the catalog tells of migrations and of transactions that were tried again.
 func WithLog(log *slog.Logger) Option { return func(c *Catalog) { c.log = log } }
 
-// maxDoc bounds an inventory when it is unpacked, in bytes.
-const maxDoc = 512 << 20
+// Bounds of what is kept, in bytes. Each connection to SQLite has 256 MiB and ends the
+// process when it needs more.
+const (
+	maxDoc   = 512 << 20 // an inventory, unpacked
+	maxValue = 32 << 20  // one value: a packed inventory, an advisory, an upload's state
+)
 
 // Open opens the catalog that dsn names, and brings its schema up to this version's:
 // "sqlite:/path/catalog.db" (made if it is not there), "sqlite::memory:" (gone after

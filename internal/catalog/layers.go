@@ -68,7 +68,11 @@ func (c *Catalog) pack(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.zip.EncodeAll(raw, make([]byte, 0, len(raw)/4)), nil
+	doc := c.zip.EncodeAll(raw, make([]byte, 0, len(raw)/4))
+	if len(raw) > maxDoc || len(doc) > maxValue {
+		return nil, fmt.Errorf("the inventory has %d bytes, %d packed: more than can be kept (%d, %d packed)", len(raw), len(doc), maxDoc, maxValue)
+	}
+	return doc, nil
 }
 
 // unpack is the inverse of pack.

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"crypto/rand"
 	"database/sql"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
@@ -29,15 +31,16 @@ const (
 // second writing connection would only wait for the first, and could be told "busy".
 func openSQLite(path string) (write, read *pool, err error) {
 	u := url.URL{Scheme: "file", OmitHost: true}
-	mode := []string{"journal_mode(wal)", "synchronous(full)"}
+	mode, memory := []string{"journal_mode(wal)", "synchronous(full)"}, int64(256<<20)
 	drop := func() {}
 	if path == ":memory:" {
 		name := rand.Text()
 		memdb.Create(name, nil)
 		drop = func() { memdb.Delete(name) }
 		u.Path = "/" + name
-		// A memory database has no WAL: what spills out of the cache would lock readers out.
-		mode = []string{"journal_mode(memory)", "cache_spill(off)"}
+		// A memory database has no WAL: what spills out of the cache would lock readers
+		// out, so a transaction stays in the cache.
+		mode, memory = []string{"journal_mode(memory)", "cache_spill(off)"}, 1<<30
 	} else {
 		if u.Path, err = checkPlace(path); err != nil {
 			return nil, nil, err
@@ -62,6 +65,9 @@ func openSQLite(path string) (write, read *pool, err error) {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	w.SetMaxOpenConns(1)
+	if err := connectSQLite(w, memory); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("open %s: %w", path, err), w.Close())
+	}
 	r, err := connect(readerCache, "query_only(on)")
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open %s: %w", path, err), w.Close())
@@ -69,6 +75,20 @@ func openSQLite(path string) (write, read *pool, err error) {
 	r.SetMaxOpenConns(max(readers, runtime.GOMAXPROCS(0)))
 	r.SetMaxIdleConns(4)
 	return &pool{db: w, prepare: true, words: sqliteWords, drop: drop}, &pool{db: r, prepare: true, words: sqliteWords}, nil
+}
+
+// connectSQLite makes the first connection, with a bound on its memory: beyond it the
+// driver panics, see maxValue. When another process has made the file just
+// now and is going over to WAL, SQLite says "locked" at once instead of waiting.
+func connectSQLite(db *sql.DB, memory int64) error {
+	ctx := sqlite3.WithMaxMemory(context.Background(), memory)
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := db.PingContext(ctx)
+		if err == nil || !errors.Is(err, sqlite3.BUSY) || wait > 8*time.Second {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // SQLite takes $2 for a name and numbers names as they come; ?2 is the second parameter.
@@ -96,17 +116,18 @@ func checkPlace(path string) (string, error) {
 
 // sqliteError names the errors of SQLite that callers ask for.
 func sqliteError(err error) error {
-	var e *sqlite3.Error
-	switch {
-	case !errors.As(err, &e):
-		return nil
-	case e.Code() == sqlite3.FULL:
-		return ErrNoSpace
-	case e.Code() == sqlite3.READONLY, e.Code() == sqlite3.PERM:
-		return ErrReadOnly
-	case e.ExtendedCode() == sqlite3.CONSTRAINT_FOREIGNKEY, e.ExtendedCode() == sqlite3.CONSTRAINT_UNIQUE,
-		e.ExtendedCode() == sqlite3.CONSTRAINT_PRIMARYKEY, e.ExtendedCode() == sqlite3.CONSTRAINT_ROWID:
-		return ErrConflict
+	for _, k := range []struct{ code, known error }{
+		{sqlite3.FULL, ErrNoSpace},
+		{sqlite3.READONLY, ErrReadOnly},
+		{sqlite3.PERM, ErrReadOnly},
+		{sqlite3.CONSTRAINT_FOREIGNKEY, ErrConflict},
+		{sqlite3.CONSTRAINT_UNIQUE, ErrConflict},
+		{sqlite3.CONSTRAINT_PRIMARYKEY, ErrConflict},
+		{sqlite3.CONSTRAINT_ROWID, ErrConflict},
+	} {
+		if errors.Is(err, k.code) {
+			return k.known
+		}
 	}
 	return nil
 }

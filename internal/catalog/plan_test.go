@@ -1,0 +1,140 @@
+package catalog_test
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/catalog/catalogtest"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+)
+
+// mayScan are the statements whose work is proportional to the table by their nature.
+var mayScan = []string{
+	"select count(*) from principals",
+	"update verdicts set due_at = $1, generation = generation + 1", // all, or all of another extractor set
+	"select min(due_at)",                                           // of two rows, the first of images and of indexes
+	"from feeds",                                                   // one row for each ecosystem
+	"feed_ecosystems",                                              // one for each release
+	"select cve from kev",                                          // all of it is replaced
+	"delete from epss",
+	"with wanted", // the scan is of the values in the statement
+}
+
+// A statement that reads a whole table is fine in a test and not with a million images.
+func TestNoStatementScansATable(t *testing.T) {
+	c := catalogtest.Open(t, catalog.WithClock(clock))
+	useEverything(t, c)
+	texts := 0
+	check := func(text string) {
+		texts++
+		for _, step := range c.Plan(t.Context(), t, text) {
+			scans := strings.HasPrefix(step, "SCAN") && !strings.HasSuffix(step, "CONSTANT ROW") && !strings.HasSuffix(step, "VALUES CLAUSE")
+			if (scans || strings.Contains(step, "AUTOMATIC")) && !slices.ContainsFunc(mayScan, func(may string) bool { return strings.Contains(text, may) }) {
+				t.Errorf("%s: %s", strings.Join(strings.Fields(text), " "), step)
+			}
+		}
+	}
+	c.Learned(check)
+	for _, text := range catalog.HotTexts {
+		check(text)
+	}
+	if texts < 60 {
+		t.Errorf("only %d statements were looked at", texts)
+	}
+}
+
+// useEverything calls every method once or more.
+func useEverything(t testing.TB, c *catalog.Catalog) {
+	t.Helper()
+	ctx, r := t.Context(), repo(t, "app")
+	ok(t, c.PutUpload(ctx, catalog.Upload{ID: "u1", Repo: r, Started: now, Touched: now}))
+	ok(t, c.PutUpload(ctx, catalog.Upload{ID: "u2", Repo: r, Started: now, Touched: now}))
+	ok(t, c.SaveUpload(ctx, "u1", []byte("s"), 1, now))
+	must(c.Upload(ctx, r, "u1"))(t)
+	must(c.StaleUploads(ctx, now))(t)
+	ok(t, c.FinishUpload(ctx, "u1", r, digest("x"), 1, now))
+	ok(t, c.DeleteUpload(ctx, "u2"))
+	ok(t, c.LinkBlob(ctx, r, repo(t, "b"), digest("x"), now))
+	ok(t, c.UnlinkBlob(ctx, r, digest("x")))
+	must(c.BlobRepositories(ctx, digest("x")))(t)
+	amd := pushImage(t, c, r, "amd", "v1")
+	index := indexOf(t, amd)
+	put(t, c, r, index, "v2")
+	must(c.Manifest(ctx, r, oci.Reference{Tag: "v1"}))(t)
+	must(c.Blob(ctx, r, amd.Config.Digest))(t)
+	must(c.Tags(ctx, r, "", 0))(t)
+	must(c.Repositories(ctx, "", 0))(t)
+	must(c.Referrers(ctx, r, amd.Digest))(t)
+	must(c.List(ctx, "a", "", 0))(t)
+	for eco, one := range map[string]int{"Debian": 0, "Alpine": 0, "Go": 1, "npm": 1} {
+		list := records(t, eco)
+		holds(t, c, amd, debianSSL, alpineSSL, goNet, lodash)
+		must(c.PutAdvisories(ctx, feed(eco), all(list[one:])))(t)
+		list[1].Summary = "changed"
+		must(c.PutAdvisories(ctx, feed(eco), all(list[:len(list)-1])))(t)
+	}
+	f := feed("npm")
+	f.Replace = false
+	must(c.PutAdvisories(ctx, f, all(nil)))(t)
+	must(c.FeedFingerprint(ctx, "OSV", "npm"))(t)
+	must(c.AdvisoryStatus(ctx))(t)
+	must(c.CoveredEcosystems(ctx))(t)
+	must(c.AdvisoriesFor(ctx, debianSSL))(t)
+	must(c.Findings(ctx, amd.Digest))(t)
+	must(c.Undecided(ctx, amd.Digest))(t)
+	must(c.Image(ctx, amd.Digest))(t)
+	must(c.Layers(ctx, []oci.Digest{digest("l")}, "x"))(t)
+	must(c.HasLayer(ctx, digest("l"), "x"))(t)
+	ok(t, c.PutKEV(ctx, now, []string{"CVE-2024-0001", "CVE-2024-0002"}))
+	ok(t, c.PutKEV(ctx, now, []string{"CVE-2024-0002"}))
+	ok(t, c.PutEPSS(ctx, now, func(yield func(catalog.EPSS, error) bool) { yield(catalog.EPSS{CVE: "CVE-2024-0001", Score: 0.5}, nil) }))
+	due(t, c, now)
+	judge(t, c, amd.Digest, policy.Quarantine, catalog.Counts{High: 1})
+	ok(t, c.PostponeVerdict(ctx, index.Digest, now, "later"))
+	must(c.Events(ctx, 0, 0))(t)
+	must(c.MakeDue(ctx))(t)
+	must(c.MakeDue(ctx, "x2"))(t)
+	_, _, err := c.Verdict(ctx, amd.Digest)
+	ok(t, err)
+	ok(t, c.DeleteTag(ctx, r, "v1"))
+	ok(t, c.DeleteManifest(ctx, r, amd.Digest))
+	ok(t, c.CreatePrincipal(ctx, access.Principal{ID: "p", Name: "ann"}, now))
+	ok(t, c.AddSecret(ctx, catalog.Secret{ID: "s", Principal: "p"}))
+	ok(t, c.Assign(ctx, "p", "Administrator", ""))
+	must(c.Secrets(ctx, "p"))(t)
+	ok(t, c.DeleteSecret(ctx, "s"))
+	must(c.Grants(ctx, "p"))(t)
+	must(c.PrincipalByName(ctx, "ann"))(t)
+	must(c.Principal(ctx, "p"))(t)
+	must(c.PrincipalCount(ctx))(t)
+	must(c.PutSettingOnce(ctx, "k", nil))(t)
+	ok(t, c.PutSetting(ctx, "k", nil))
+	must(c.Setting(ctx, "k"))(t)
+}
+
+// A database file of one version of the program opens in the same version, as it was.
+func TestReopen(t *testing.T) {
+	catalogtest.EachDSN(t, func(t *testing.T, dsn string) {
+		if dsn == "sqlite::memory:" {
+			return // gone after Close, by its contract
+		}
+		c := must(catalog.Open(t.Context(), dsn))(t)
+		useEverything(t, c)
+		want := must(c.AdvisoryStatus(t.Context()))(t)
+		ok(t, c.Close())
+		c = must(catalog.Open(t.Context(), dsn))(t)
+		equal(t, must(c.AdvisoryStatus(t.Context()))(t), want)
+		ok(t, c.Close())
+		if name, isFile := strings.CutPrefix(dsn, "sqlite:"); isFile {
+			left := must(filepath.Glob(name + "-*"))(t)
+			if len(left) > 0 {
+				t.Errorf("left beside the closed catalog: %v", left)
+			}
+		}
+	})
+}
