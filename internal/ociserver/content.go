@@ -1,0 +1,249 @@
+package ociserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/registry"
+)
+
+const (
+	headerDigest   = "Docker-Content-Digest"
+	headerDecision = "Pratique-Decision"
+	headerFindings = "Pratique-Findings"
+)
+
+// ping answers whether the registry speaks this protocol (distribution-spec,
+// "Determining Support").
+func (s *server) ping(w http.ResponseWriter, r *http.Request, _ call) error {
+	writeJSON(w, r, http.StatusOK, "application/json", struct{}{})
+	return nil
+}
+
+func (s *server) manifestGet(w http.ResponseWriter, r *http.Request, c call) error {
+	m, err := s.reg.Manifest(r.Context(), c.by, c.repo, c.ref)
+	if err != nil {
+		return err
+	}
+	sendManifest(w, r, m)
+	return nil
+}
+
+// manifestHead answers without asking the gate: docker asks by HEAD before it pulls
+// and shows only the answer to the GET, and a push asks what is there already. The
+// decision is in the header.
+func (s *server) manifestHead(w http.ResponseWriter, r *http.Request, c call) error {
+	m, err := s.reg.StatManifest(r.Context(), c.repo, c.ref)
+	if err != nil {
+		return err
+	}
+	sendManifest(w, r, m)
+	return nil
+}
+
+func sendManifest(w http.ResponseWriter, r *http.Request, m catalog.Manifest) {
+	w.Header().Set("Content-Type", m.MediaType)
+	w.Header().Set(headerDecision, m.Verdict.Decision.String())
+	serve(w, r, m.Digest, bytes.NewReader(m.Raw))
+}
+
+// serve sends content that is named by its digest, or the range of it that was asked for.
+func serve(w http.ResponseWriter, r *http.Request, d oci.Digest, content io.ReadSeeker) {
+	h := w.Header()
+	h.Set(headerDigest, d.String())
+	h.Set("ETag", `"`+d.String()+`"`)
+	// The content never changes, but whether it may be had does: ask each time.
+	h.Set("Cache-Control", "private, no-cache")
+	http.ServeContent(w, r, "", time.Time{}, content)
+}
+
+func (s *server) manifestPut(w http.ResponseWriter, r *http.Request, c call) error {
+	raw, err := s.readManifest(w, r)
+	if err != nil {
+		return err
+	}
+	p, err := s.reg.PutManifest(r.Context(), c.by, registry.Push{Repo: c.repo, Reference: c.ref,
+		MediaType: r.Header.Get("Content-Type"), Raw: raw})
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Location", "/v2/"+c.repo.String()+"/manifests/"+p.Digest.String())
+	h.Set(headerDigest, p.Digest.String())
+	if !p.Subject.IsZero() {
+		h.Set("OCI-Subject", p.Subject.String())
+	}
+	h.Set(headerDecision, p.Decision.String())
+	if p.Decision != policy.Pending {
+		h.Set(headerFindings, findings(p.Counts))
+	}
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// findings writes counts as the header has them.
+func findings(n catalog.Counts) string {
+	return fmt.Sprintf("critical=%d, high=%d, medium=%d, low=%d, none=%d, unknown=%d, fixable=%d, exploited=%d",
+		n.Critical, n.High, n.Medium, n.Low, n.None, n.Unknown, n.Fixable, n.Exploited)
+}
+
+// readManifest takes a manifest's bytes and no more than there may be.
+func (s *server) readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	tooLarge := statusError{oci.Errorf(oci.CodeManifestInvalid, "the manifest has more than %d bytes, which is the most that is accepted", oci.MaxManifestSize),
+		http.StatusRequestEntityTooLarge}
+	if r.ContentLength > oci.MaxManifestSize {
+		return nil, tooLarge
+	}
+	body, done := s.body(w, r)
+	defer done()
+	raw, err := io.ReadAll(http.MaxBytesReader(w, body, oci.MaxManifestSize))
+	var max *http.MaxBytesError
+	switch {
+	case errors.As(err, &max):
+		return nil, tooLarge
+	case err != nil:
+		return nil, oci.Errorf(oci.CodeManifestInvalid, "the request broke off after %d bytes", len(raw))
+	}
+	return raw, nil
+}
+
+func (s *server) manifestDelete(w http.ResponseWriter, r *http.Request, c call) error {
+	if err := s.reg.DeleteManifest(r.Context(), c.repo, c.ref); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func (s *server) blobGet(w http.ResponseWriter, r *http.Request, c call) error {
+	b, err := s.reg.Blob(r.Context(), c.by, c.repo, c.digest)
+	if err != nil {
+		return err
+	}
+	content, err := b.Open(r.Context(), 0)
+	if err != nil {
+		return err
+	}
+	// A file goes to the connection as it is, so that the kernel can send it.
+	seeker, ok := content.(io.ReadSeeker)
+	if !ok {
+		lazy := &lazySeeker{ctx: r.Context(), content: b, r: content}
+		content, seeker = lazy, lazy
+	}
+	defer content.Close() // only read from
+	defer bound(w, b.Size)()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	serve(w, r, b.Digest, seeker)
+	return nil
+}
+
+// The slowest that an answer may be taken.
+const (
+	slowestRate = 32 << 10 // bytes a second
+	slowestBase = 2 * time.Minute
+)
+
+// bound gives an answer of size bytes a time to be taken in, and returns how to lift it.
+func bound(w http.ResponseWriter, size int64) (lift func()) {
+	rc := http.NewResponseController(w)
+	// A writer without deadlines is one of a test.
+	_ = rc.SetWriteDeadline(time.Now().Add(slowestBase + time.Duration(size/slowestRate)*time.Second))
+	return func() { _ = rc.SetWriteDeadline(time.Time{}) }
+}
+
+func (s *server) blobHead(w http.ResponseWriter, r *http.Request, c call) error {
+	size, err := s.reg.StatBlob(r.Context(), c.by, c.repo, c.digest)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	serve(w, r, c.digest, &sized{size: size})
+	return nil
+}
+
+// sized is content of which only the size is asked.
+type sized struct{ at, size int64 }
+
+func (s *sized) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (s *sized) Seek(offset int64, whence int) (int64, error) {
+	s.at = seek(s.at, s.size, offset, whence)
+	return s.at, nil
+}
+
+// seek is where a Seek from at leads.
+func seek(at, size, offset int64, whence int) int64 {
+	switch whence {
+	case io.SeekCurrent:
+		return at + offset
+	case io.SeekEnd:
+		return size + offset
+	}
+	return offset
+}
+
+// lazySeeker makes a blob of a store that can only read on from an offset look like a file:
+// it opens the blob anew when it was moved and is read.
+type lazySeeker struct {
+	ctx     context.Context //nolint:containedctx // an io.Reader cannot take one
+	content registry.Content
+	r       io.ReadCloser // positioned at opened, nil when closed
+	opened  int64
+	at      int64
+}
+
+func (l *lazySeeker) Seek(offset int64, whence int) (int64, error) {
+	at := seek(l.at, l.content.Size, offset, whence)
+	if at < 0 {
+		return 0, errors.New("seek before the beginning")
+	}
+	l.at = at
+	return at, nil
+}
+
+func (l *lazySeeker) Read(p []byte) (int, error) {
+	if l.at >= l.content.Size {
+		return 0, io.EOF
+	}
+	if l.r == nil || l.opened != l.at {
+		if err := l.Close(); err != nil {
+			return 0, err
+		}
+		r, err := l.content.Open(l.ctx, l.at)
+		if err != nil {
+			return 0, err
+		}
+		l.r, l.opened = r, l.at
+	}
+	n, err := l.r.Read(p)
+	l.at += int64(n)
+	l.opened = l.at
+	return n, err
+}
+
+// Close implements io.Closer.
+func (l *lazySeeker) Close() error {
+	if l.r == nil {
+		return nil
+	}
+	err := l.r.Close()
+	l.r = nil
+	return err
+}
+
+func (s *server) blobDelete(w http.ResponseWriter, r *http.Request, c call) error {
+	if err := s.reg.DeleteBlob(r.Context(), c.repo, c.digest); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}

@@ -1,0 +1,94 @@
+package ociserver
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"pratique.dev/pratique/internal/oci"
+)
+
+// maxPage is the most entries that one page of a list has; asked for more, it has as
+// many and a Link to the next.
+const maxPage = 1000
+
+// paging reads n and last (distribution-spec, "Listing Tags").
+func paging(q url.Values) (n int, last string, err error) {
+	n = maxPage
+	if q.Has("n") {
+		text := q.Get("n")
+		if n, err = strconv.Atoi(text); err != nil || n < 0 {
+			return 0, "", oci.Errorf(oci.CodePaginationInvalid, "n=%.20q: expected a number from 0 on", text)
+		}
+	}
+	return min(n, maxPage), q.Get("last"), nil
+}
+
+// next links to the page behind the last entry of this one.
+func next(w http.ResponseWriter, path string, n int, page []string) {
+	q := url.Values{"n": {strconv.Itoa(n)}, "last": {page[len(page)-1]}}
+	w.Header().Set("Link", "<"+path+"?"+q.Encode()+`>; rel="next"`)
+}
+
+func (s *server) tags(w http.ResponseWriter, r *http.Request, c call) error {
+	n, last, err := paging(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	tags, more, err := s.reg.Tags(r.Context(), c.repo, last, n)
+	if err != nil {
+		return err
+	}
+	if more && n > 0 {
+		next(w, "/v2/"+c.repo.String()+"/tags/list", n, tags)
+	}
+	writeJSON(w, r, http.StatusOK, "application/json", struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{c.repo.String(), notNil(tags)})
+	return nil
+}
+
+func (s *server) catalog(w http.ResponseWriter, r *http.Request, _ call) error {
+	n, last, err := paging(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	names, more, err := s.reg.Repositories(r.Context(), last, n)
+	if err != nil {
+		return err
+	}
+	if more && n > 0 {
+		next(w, "/v2/_catalog", n, names)
+	}
+	writeJSON(w, r, http.StatusOK, "application/json", struct {
+		Repositories []string `json:"repositories"`
+	}{notNil(names)})
+	return nil
+}
+
+func notNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// referrers answers with an index; an empty one where nothing refers to the digest, be
+// that in the repository or not (distribution-spec, "Listing Referrers").
+func (s *server) referrers(w http.ResponseWriter, r *http.Request, c call) error {
+	artifactType := r.URL.Query().Get("artifactType")
+	list, err := s.reg.Referrers(r.Context(), c.repo, c.digest, artifactType)
+	if err != nil {
+		return err
+	}
+	if artifactType != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	writeJSON(w, r, http.StatusOK, oci.MediaTypeImageIndex, struct {
+		SchemaVersion int              `json:"schemaVersion"`
+		MediaType     string           `json:"mediaType"`
+		Manifests     []oci.Descriptor `json:"manifests"`
+	}{2, oci.MediaTypeImageIndex, list})
+	return nil
+}

@@ -1,0 +1,315 @@
+// Package ociserver speaks the OCI distribution protocol (distribution-spec 1.1) under
+// /v2/, with Docker's token endpoint at /v2/token. It translates requests to calls of
+// registry and identity, and their errors to the specification's codes; it holds no
+// rules of its own beyond which permission a kind of request needs.
+//
+// # Headers of this registry
+//
+// The answer to a manifest's PUT, GET and HEAD has
+//
+//	Pratique-Decision: allow | quarantine | pending
+//
+// and that to a PUT, once judged, the number of findings of each severity and kind, in this
+// order and always all of them:
+//
+//	Pratique-Findings: critical=1, high=3, medium=0, low=2, none=0, unknown=1, fixable=4, exploited=0
+//
+// # Bounds
+//
+// A manifest has at most oci.MaxManifestSize bytes (413), a list at most 1000 entries a
+// page, a form at the token endpoint 64 KiB. A body that brings nothing for
+// Options.BodyTimeout is given up. An answer must be taken at 32 KiB/s on average, after
+// two minutes' grace. How many uploads are received at once is
+// registry.Options.MaxTransfers (429).
+package ociserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/identity"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/registry"
+)
+
+// Options are the needs of the handler. The zero value of each has a usable meaning.
+type Options struct {
+	// ExternalURL is the address by which clients reach the registry, "https://HOST".
+	// Empty: taken from each request's Host.
+	ExternalURL string
+	BodyTimeout time.Duration // default one minute
+	Log         *slog.Logger  // default: discard
+}
+
+type server struct {
+	reg   *registry.Registry
+	ident *identity.Identity
+	o     Options
+}
+
+// New returns the handler of everything under /v2/. It must get the path as the client
+// sent it: a mux that cleans paths would redirect.
+func New(reg *registry.Registry, ident *identity.Identity, o Options) http.Handler {
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = time.Minute
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.ExternalURL = strings.TrimSuffix(o.ExternalURL, "/")
+	return &server{reg, ident, o}
+}
+
+// kind is what sort of request it is. The zero kind is refused.
+type kind int
+
+// All kinds of requests.
+const (
+	kindUnknown kind = iota
+	kindPing
+	kindToken
+	kindCatalog
+	kindTags
+	kindReferrers
+	kindManifestGet
+	kindManifestHead
+	kindManifestPut
+	kindManifestDelete
+	kindBlobGet
+	kindBlobHead
+	kindBlobDelete
+	kindUploadBegin
+	kindUploadStatus
+	kindUploadAppend
+	kindUploadFinish
+	kindUploadCancel
+	kinds // how many there are
+)
+
+// rule is who may send a kind of request, and what answers it. Without any of
+// permissions, public or anyone, nobody may.
+type rule struct {
+	permissions []access.Permission // any of these; the first is what a client is told to ask for
+	public      bool                // the handler proves by itself who asks
+	anyone      bool                // whoever has proved who they are
+	handle      func(*server, http.ResponseWriter, *http.Request, call) error
+}
+
+// rules has a rule for each kind. What is not in it is refused, which a test makes
+// sure of.
+var rules = [kinds]rule{
+	kindPing:           {anyone: true, handle: (*server).ping},
+	kindToken:          {public: true, handle: (*server).token},
+	kindCatalog:        {permissions: []access.Permission{access.CatalogList}, handle: (*server).catalog},
+	kindTags:           {permissions: []access.Permission{access.RepositoryList}, handle: (*server).tags},
+	kindReferrers:      {permissions: []access.Permission{access.RepositoryPull, access.RepositoryList}, handle: (*server).referrers},
+	kindManifestGet:    {permissions: []access.Permission{access.RepositoryPull}, handle: (*server).manifestGet},
+	kindManifestHead:   {permissions: []access.Permission{access.RepositoryPull, access.RepositoryPush}, handle: (*server).manifestHead},
+	kindManifestPut:    {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).manifestPut},
+	kindManifestDelete: {permissions: []access.Permission{access.RepositoryDelete}, handle: (*server).manifestDelete},
+	kindBlobGet:        {permissions: []access.Permission{access.RepositoryPull}, handle: (*server).blobGet},
+	kindBlobHead:       {permissions: []access.Permission{access.RepositoryPull, access.RepositoryPush}, handle: (*server).blobHead},
+	kindBlobDelete:     {permissions: []access.Permission{access.RepositoryDelete}, handle: (*server).blobDelete},
+	kindUploadBegin:    {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadBegin},
+	kindUploadStatus:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadStatus},
+	kindUploadAppend:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadAppend},
+	kindUploadFinish:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadFinish},
+	kindUploadCancel:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadCancel},
+}
+
+// call is a parsed request and who sent it.
+type call struct {
+	target
+	by registry.Caller
+}
+
+// ServeHTTP implements http.Handler. The ResponseWriter is handed on as it is: wrapped,
+// it would lose io.ReaderFrom and with it the kernel's way of sending files.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	t, bad := parse(r.Method, r.URL.Path)
+	by, err := s.admit(w, r, t, bad != nil)
+	if err == nil && bad != nil {
+		err = bad
+		if len(t.allow) > 0 {
+			w.Header().Set("Allow", strings.Join(t.allow, ", "))
+		}
+	}
+	if err == nil {
+		err = rules[t.kind].handle(s, w, r, call{t, by})
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+// admit says who sends the request, or why it is refused: first whether they are
+// known at all, then whether they may.
+func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparsed bool) (registry.Caller, error) {
+	ru := rules[t.kind]
+	if !unparsed && ru.public {
+		return registry.Caller{}, nil
+	}
+	p, may, err := s.authenticate(r)
+	if errors.Is(err, identity.ErrUnauthenticated) {
+		s.challenge(w, r, t, err)
+		return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "authentication is required; log in to this registry first")
+	}
+	if err != nil {
+		return registry.Caller{}, err
+	}
+	by := registry.Caller{Name: p.Name, Access: may}
+	if unparsed || ru.anyone {
+		return by, nil
+	}
+	allows := func(a identity.Allower) bool {
+		return slices.ContainsFunc(ru.permissions, func(p access.Permission) bool { return a.Allows(p, t.repo) })
+	}
+	if allows(may) {
+		return by, nil
+	}
+	// A token holds only what was asked for. Who was granted more shall ask for it.
+	if _, isToken := may.(identity.Granted); isToken {
+		grants, err := s.ident.Grants(r.Context(), p)
+		if err != nil {
+			return registry.Caller{}, err
+		}
+		if allows(grants) {
+			s.challenge(w, r, t, errScope)
+			return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "the token was not asked for with this access; ask for one that has it")
+		}
+	}
+	what := "this request"
+	if len(ru.permissions) > 0 {
+		what = string(ru.permissions[0])
+	}
+	where := "the registry"
+	if !t.repo.IsZero() {
+		where = t.repo.String()
+	}
+	return registry.Caller{}, oci.Errorf(oci.CodeDenied, "%s has not been granted %s on %s", p.Name, what, where)
+}
+
+var errScope = errors.New("insufficient_scope")
+
+// authenticate takes Basic credentials or a token. ErrUnauthenticated covers a request
+// without either.
+func (s *server) authenticate(r *http.Request) (access.Principal, identity.Allower, error) {
+	scheme, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		p, granted, err := s.ident.Verify(r.Context(), strings.TrimSpace(credentials))
+		return p, granted, err
+	case strings.EqualFold(scheme, "Basic"):
+		name, secret, ok := r.BasicAuth()
+		if !ok {
+			return access.Principal{}, nil, identity.ErrUnauthenticated
+		}
+		p, err := s.ident.Authenticate(r.Context(), name, secret)
+		if err != nil {
+			return access.Principal{}, nil, err
+		}
+		grants, err := s.ident.Grants(r.Context(), p)
+		return p, grants, err
+	}
+	return access.Principal{}, nil, identity.ErrUnauthenticated
+}
+
+// challenge tells a client where to get a token and what to ask for (RFC 6750;
+// distribution, "Token Authentication Specification").
+func (s *server) challenge(w http.ResponseWriter, r *http.Request, t target, why error) {
+	c := `Bearer realm="` + quotable(s.base(r)+"/v2/token") + `",service="` + quotable(s.ident.Service()) + `"`
+	if ps := rules[t.kind].permissions; len(ps) > 0 {
+		scope := identity.ScopeOf(ps[0], t.repo)
+		if t.kind == kindUploadBegin {
+			if from, err := oci.ParseRepository(r.URL.Query().Get("from")); err == nil {
+				scope += " " + identity.ScopeOf(access.RepositoryPull, from)
+			}
+		}
+		if scope != "" {
+			c += `,scope="` + quotable(scope) + `"`
+		}
+	}
+	if errors.Is(why, errScope) {
+		c += `,error="insufficient_scope"`
+	} else if r.Header.Get("Authorization") != "" {
+		c += `,error="invalid_token"`
+	}
+	w.Header().Set("WWW-Authenticate", c)
+}
+
+// base is the registry's address as the client knows it.
+func (s *server) base(r *http.Request) string {
+	if s.o.ExternalURL != "" {
+		return s.o.ExternalURL
+	}
+	u := url.URL{Scheme: "http", Host: r.Host}
+	// Taken on trust: whoever sends it names only where they go themselves.
+	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+		u.Scheme = "https"
+	}
+	return u.String()
+}
+
+// quotable leaves out what would end a quoted-string (RFC 9110, section 5.6.4).
+func quotable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '"' || r == '\\' || r < ' ' || r >= 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// statusError is an error of the specification with another status than its code's.
+type statusError struct {
+	refusal *oci.Error
+	status  int
+}
+
+func (e statusError) Error() string { return e.refusal.Error() }
+func (e statusError) Unwrap() error { return e.refusal }
+
+// fail answers with an error. What is not one of the specification's stays in the log.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var e *oci.Error
+	var st statusError
+	status := http.StatusInternalServerError
+	switch {
+	case errors.As(err, &st):
+		e, status = st.refusal, st.status
+	case errors.As(err, &e):
+		status = e.Status()
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		return // nobody is there to hear it
+	default:
+		id := strings.ToLower(rand.Text()[:12])
+		s.o.Log.ErrorContext(r.Context(), "request failed", "request", id, "method", r.Method, "path", r.URL.Path, "err", err)
+		e = oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more under request %s", id)
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
+	writeJSON(w, r, status, "application/json", map[string][]*oci.Error{"errors": {e}})
+}
+
+// writeJSON sends a document; to a HEAD its header alone.
+func writeJSON(w http.ResponseWriter, r *http.Request, status int, contentType string, v any) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // a client that is gone cannot be told
+}
