@@ -11,7 +11,7 @@ func TestClients(t *testing.T) {
 	s := sharedRegistry(t)
 	img := buildImage(t, format{}, part{files: goProgram(t, "fixed", "amd64"), by: "COPY gobin /usr/bin/gobin"})
 	layout := writeLayout(t, img)
-	old := buildImage(t, format{}, part{files: goProgram(t, "old", "amd64"), by: "COPY gobin /usr/bin/gobin"})
+	old := platformImage(t, "old", "amd64", handlebarsOld)
 	s.push(t, "clients/old", "1", old)
 	refused := s.ref("clients/old", "1")
 
@@ -63,7 +63,7 @@ func wantRefused(t *testing.T, c command) {
 	if got.code == 0 {
 		t.Fatalf("%s %q pulled a quarantined image", c.name, c.args)
 	}
-	wantWords(t, filepath.Base(c.name)+"'s message", got.stdout+got.stderr, "denied", "golang.org/x/net", "0.17.0")
+	wantWords(t, filepath.Base(c.name)+"'s message", got.stdout+got.stderr, "denied", "handlebars", "4.7.9")
 }
 
 // TestCopyBetweenRepositories copies inside the registry: blobs are mounted, not sent.

@@ -138,8 +138,8 @@ func TestScanSameAsServer(t *testing.T) {
 
 // TestScanIndex scans a layout that holds an index: each platform has its report.
 func TestScanIndex(t *testing.T) {
-	fixed := buildImage(t, format{}, part{files: goProgram(t, "fixed", "amd64"), by: "COPY gobin"})
-	old := buildImage(t, format{arch: "arm64"}, part{files: goProgram(t, "old", "arm64"), by: "COPY gobin"})
+	fixed := platformImage(t, "fixed", "amd64", handlebarsFixed)
+	old := platformImage(t, "old", "arm64", handlebarsOld)
 	dir, _ := writeIndex(t, map[string]v1.Image{"amd64": fixed, "arm64": old})
 	got := scan(t, dir, "-o", "json")
 	if got.code != exitQuarantine {
