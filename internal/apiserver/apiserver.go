@@ -21,11 +21,18 @@ import (
 
 // Identity proves who sends a request.
 type Identity interface {
-	// Authenticate returns the principal and what it was granted. An error means that the
-	// request is refused with 401.
-	Authenticate(r *http.Request) (access.Principal, access.Grants, error)
-	// Challenge is the WWW-Authenticate header of that refusal.
+	// Authenticate returns the principal and what it may do. Any error refuses the request.
+	Authenticate(r *http.Request) (access.Principal, Allower, error)
+	// Unproven says of such an error that the request proves nobody, rather than that it
+	// could not be told.
+	Unproven(err error) bool
+	// Challenge is the WWW-Authenticate header of a 401.
 	Challenge(r *http.Request) string
+}
+
+// Allower says what a principal may do.
+type Allower interface {
+	Allows(p access.Permission, repo oci.Repository) bool
 }
 
 // Reporter says what is known of an image.
@@ -82,7 +89,7 @@ type route struct {
 // caller is who sent a request that the guard let through.
 type caller struct {
 	access.Principal
-	access.Grants
+	Allower
 }
 
 var routes = []route{
@@ -97,6 +104,10 @@ var routes = []route{
 func (s *Server) guard(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, grants, err := s.o.Identity.Authenticate(r)
+		if err != nil && !s.o.Identity.Unproven(err) {
+			s.fail(w, r, err)
+			return
+		}
 		if err != nil || p.IsZero() {
 			w.Header().Set("WWW-Authenticate", s.o.Identity.Challenge(r))
 			writeError(w, http.StatusUnauthorized, oci.Errorf(oci.CodeUnauthorized, "authentication is required; give --user and --password-file"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"strings"
 )
 
 // Media types of manifests that are parsed (image-spec media-types.md; Docker
@@ -75,13 +76,32 @@ type Manifest struct {
 // IsIndex says whether m lists manifests instead of layers.
 func (m Manifest) IsIndex() bool { return isIndex(m.MediaType) }
 
-// IsImage says whether m is the manifest of a container image, so that its layers
-// make up a file system. Signatures, SBOMs, charts and other artifacts are not.
+// IsImage says whether a client could unpack m to a root file system. Signatures,
+// SBOMs, charts and other artifacts are no images. In doubt it is one: Docker's own
+// manifests always are, and so is whatever has layers of an image's media types beside
+// a config that is not empty.
 func (m Manifest) IsImage() bool {
-	if m.IsIndex() {
+	switch {
+	case m.IsIndex():
+		return false
+	case m.MediaType == MediaTypeDockerManifest, m.Config.MediaType == MediaTypeImageConfig, m.Config.MediaType == MediaTypeDockerConfig:
+		return true
+	case m.Config.MediaType == MediaTypeEmptyJSON && m.Config.Size == int64(len("{}")):
 		return false
 	}
-	return m.Config.MediaType == MediaTypeImageConfig || m.Config.MediaType == MediaTypeDockerConfig
+	for _, l := range m.Layers {
+		if IsLayerType(l.MediaType) {
+			return true
+		}
+	}
+	return false
+}
+
+// IsLayerType says whether content of this media type is a layer of an image's root
+// file system (image-spec layer.md; Docker image manifest version 2).
+func IsLayerType(mediaType string) bool {
+	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.") ||
+		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.")
 }
 
 // Blobs returns what an image manifest needs from the blob store: its config and

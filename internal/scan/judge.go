@@ -181,9 +181,8 @@ func (s *Service) layersOf(ctx context.Context, m oci.Manifest) ([]inventory.Lay
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(2 * s.o.Workers)
 	for i, d := range m.Layers {
-		l, ok := known[d.Digest]
-		if ok {
-			out[i] = l
+		if l, ok := known[d.Digest]; ok {
+			out[i] = asLayer(d, l)
 			continue
 		}
 		g.Go(func() error {
@@ -191,11 +190,20 @@ func (s *Service) layersOf(ctx context.Context, m oci.Manifest) ([]inventory.Lay
 			if errors.Is(err, blob.ErrNotFound) && len(d.URLs) > 0 {
 				l, err = foreignLayer(d, s.set.Version()), nil
 			}
-			out[i] = l
+			out[i] = asLayer(d, l)
 			return err
 		})
 	}
 	return out, g.Wait()
+}
+
+// asLayer leaves out what was said of content that neither is an archive nor claims to
+// be a layer, such as the payload of a signature whose manifest looks like an image's.
+func asLayer(d oci.Descriptor, l inventory.Layer) inventory.Layer {
+	if l.Files == 0 && !oci.IsLayerType(d.MediaType) {
+		return inventory.Layer{Digest: d.Digest, ExtractedBy: l.ExtractedBy}
+	}
+	return l
 }
 
 func (s *Service) config(ctx context.Context, m oci.Manifest) (imageConfig, error) {

@@ -268,7 +268,7 @@ func (l *local) assemble(ctx context.Context, images []localImage) ([]inventory.
 		}
 		layers := make([]inventory.Layer, len(m.Layers))
 		for j, d := range m.Layers {
-			layers[j] = l.layers[d.Digest]
+			layers[j] = asLayer(d, l.layers[d.Digest])
 		}
 		out[i] = assemble(m, cfg, layers)
 	}

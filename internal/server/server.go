@@ -229,11 +229,11 @@ func (p *parts) sweep(ctx context.Context) {
 
 // doors makes what answers requests.
 func (p *parts) doors() error {
-	p.identity = identity.New(p.cat, identity.Options{Issuer: p.url.Host, Log: p.cfg.Log})
+	p.identity = identity.New(p.cat, identity.Options{Log: p.cfg.Log})
 	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},
 		JudgeWait: p.cfg.JudgeWait, URL: p.url.String(), Log: p.cfg.Log})
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL, Log: p.cfg.Log})
-	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity, p.cat}, Reports: p.scanner,
+	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity}, Reports: p.scanner,
 		Import: p.loader.imported, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log})
 	return nil
