@@ -168,6 +168,9 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 		return registry.Caller{}, err
 	}
 	by := registry.Caller{Name: p.Name, Access: may}
+	if _, isToken := may.(identity.Granted); isToken {
+		by.Granted = func(ctx context.Context) (registry.Allower, error) { return s.ident.Grants(ctx, p) }
+	}
 	if unparsed || ru.anyone {
 		return by, nil
 	}

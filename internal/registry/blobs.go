@@ -34,7 +34,9 @@ func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d o
 	if err != nil {
 		return Content{}, known(err, oci.CodeBlobUnknown, "blob "+d.String())
 	}
-	if !readable(by, repo, b) {
+	if ok, err := readable(ctx, by, repo, b); err != nil {
+		return Content{}, err
+	} else if !ok {
 		return Content{}, r.refuseBlob(ctx, repo, b)
 	}
 	return Content{Digest: d, Size: b.Size, open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
@@ -42,16 +44,17 @@ func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d o
 	}}, nil
 }
 
-func readable(by Caller, repo oci.Repository, b catalog.Blob) bool {
+func readable(ctx context.Context, by Caller, repo oci.Repository, b catalog.Blob) (bool, error) {
 	switch {
 	case b.Served:
-		return true
+		return true, nil
 	case by.may(access.QuarantinePull, repo):
-		return true
+		return true, nil
 	case b.Referenced:
-		return false
+		return false, nil
 	}
-	return by.may(access.RepositoryPush, repo)
+	// A client reads back what it pushed with a token for pulling alone.
+	return by.was(ctx, access.RepositoryPush, repo)
 }
 
 // StatBlob says whether repo has a blob, and its size. Who may push may always ask,
@@ -61,7 +64,14 @@ func (r *Registry) StatBlob(ctx context.Context, by Caller, repo oci.Repository,
 	if err != nil {
 		return 0, known(err, oci.CodeBlobUnknown, "blob "+d.String())
 	}
-	if !by.may(access.RepositoryPush, repo) && !readable(by, repo, b) {
+	ok, err := by.was(ctx, access.RepositoryPush, repo)
+	if err == nil && !ok {
+		ok, err = readable(ctx, by, repo, b)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
 		return 0, r.refuseBlob(ctx, repo, b)
 	}
 	return b.Size, nil
@@ -90,7 +100,9 @@ func (r *Registry) Mount(ctx context.Context, by Caller, repo, from oci.Reposito
 		if err != nil {
 			return false, err
 		}
-		if !readable(by, s, b) {
+		if ok, err := readable(ctx, by, s, b); err != nil {
+			return false, err
+		} else if !ok {
 			continue
 		}
 		err = r.cat.LinkBlob(ctx, s, repo, d, r.o.Now())

@@ -65,10 +65,22 @@ type Allower interface {
 type Caller struct {
 	Name   string
 	Access Allower // nil: nothing
+	// Granted looks up all that the caller was granted, of which a token holds only what
+	// was asked for. nil: Access is all.
+	Granted func(ctx context.Context) (Allower, error)
 }
 
 func (c Caller) may(p access.Permission, repo oci.Repository) bool {
 	return c.Access != nil && c.Access.Allows(p, repo)
+}
+
+// was says whether the caller was granted p, be it in the present token or not.
+func (c Caller) was(ctx context.Context, p access.Permission, repo oci.Repository) (bool, error) {
+	if c.may(p, repo) || c.Granted == nil {
+		return c.may(p, repo), nil
+	}
+	all, err := c.Granted(ctx)
+	return err == nil && all.Allows(p, repo), err
 }
 
 // Options are the needs of a Registry beyond its stores. Each has a usable default.
