@@ -209,7 +209,7 @@ func TestPutAdvisoriesIsAllOrNothing(t *testing.T) {
 		// The padding makes the reading ahead end before the error.
 		long := slices.Clone(gos)
 		for i := range long {
-			long[i].Summary = strings.Repeat("x", 4<<20)
+			long[i].Summary = strings.Repeat("x", 2<<20)
 		}
 		for _, list := range [][]vuln.Advisory{gos, long} {
 			_, err := c.PutAdvisories(ctx, feed("Go"), func(yield func(vuln.Advisory, error) bool) {

@@ -23,12 +23,12 @@ type Blob struct {
 const blobText = `
 select b.size,
 	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id),
-	exists (select 1 from needs n join verdicts v on v.manifest_id = n.manifest_id
-		where n.repository_id = l.repository_id and n.blob_id = l.blob_id and v.decision = $3)
-from repositories r
-join blobs b on b.digest = $2
-join links l on l.repository_id = r.id and l.blob_id = b.id
-where r.name = $1`
+	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id
+		and (select decision from verdicts v where v.manifest_id = n.manifest_id) = $3)
+from links l
+join blobs b on b.id = l.blob_id
+where l.repository_id = (select id from repositories where name = $1)
+	and l.blob_id = (select id from blobs where digest = $2)`
 
 // Blob tells of a blob as repo sees it. ErrNotFound if repo does not have it, whoever
 // else does.
@@ -42,10 +42,9 @@ func (c *Catalog) Blob(ctx context.Context, repo oci.Repository, d oci.Digest) (
 }
 
 const linkedText = `
-select l.repository_id, l.blob_id from repositories r
-join blobs b on b.digest = $2
-join links l on l.repository_id = r.id and l.blob_id = b.id
-where r.name = $1`
+select repository_id, blob_id from links
+where repository_id = (select id from repositories where name = $1)
+	and blob_id = (select id from blobs where digest = $2)`
 
 // LinkBlob gives the repository to a blob that from has (distribution-spec, "Mounting
 // a blob from another repository"). ErrNotFound if from does not have it.

@@ -60,19 +60,20 @@ select r.name, m.digest, m.media_type, m.artifact_type, m.raw, h.pushed_at, h.pu
 `
 
 const manifestByTag = manifestColumns + `
-from repositories r
-join tags t on t.repository_id = r.id and t.name = $2
-join manifests m on m.id = t.manifest_id
-join holdings h on h.repository_id = r.id and h.manifest_id = m.id
-join verdicts v on v.manifest_id = m.id
-where r.name = $1`
+from tags t
+join holdings h on h.repository_id = t.repository_id and h.manifest_id = t.manifest_id
+join repositories r on r.id = h.repository_id
+join manifests m on m.id = h.manifest_id
+join verdicts v on v.manifest_id = h.manifest_id
+where t.repository_id = (select id from repositories where name = $1) and t.name = $2`
 
 const manifestByDigest = manifestColumns + `
-from repositories r
-join manifests m on m.digest = $2
-join holdings h on h.repository_id = r.id and h.manifest_id = m.id
-join verdicts v on v.manifest_id = m.id
-where r.name = $1`
+from holdings h
+join repositories r on r.id = h.repository_id
+join manifests m on m.id = h.manifest_id
+join verdicts v on v.manifest_id = h.manifest_id
+where h.repository_id = (select id from repositories where name = $1)
+	and h.manifest_id = (select id from manifests where digest = $2)`
 
 const manifestAnywhere = manifestColumns + `
 from manifests m
