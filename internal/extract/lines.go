@@ -3,7 +3,6 @@ package extract
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
@@ -71,9 +70,9 @@ func (f *faults) err() error {
 	case 0:
 		return nil
 	case 1:
-		return errors.New("corrupt " + f.what + " at " + f.first)
+		return fmt.Errorf("corrupt %s at %s", f.what, f.first)
 	}
-	return fmt.Errorf("corrupt %s at %s, and %d faults more", f.what, f.first, f.count-1)
+	return fmt.Errorf("corrupt %s at %s (and %d more)", f.what, f.first, f.count-1)
 }
 
 // checkSize refuses a database that is larger than what is read line by line.

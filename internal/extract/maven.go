@@ -49,6 +49,9 @@ func manifestHeaders(in *lines) map[string]string {
 // nameVersion parts "commons-lang3-3.11" before the first dash or underscore that a digit follows.
 var nameVersion = regexp.MustCompile(`^(.+?)[-_]v?(\d[\w.+-]*)$`)
 
+// extensionID is an Extension-Name that is an artifact's and not a package's.
+var extensionID = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+
 // identify says what a jar without pom.properties is, by its file name and manifest.
 // The group is a guess where no manifest tells it; a guess that is wrong finds no
 // advisory, and none finds nothing either.
@@ -63,6 +66,9 @@ func identify(file string, manifest map[string]string) coordinates {
 			break
 		}
 		c.version, _, _ = strings.Cut(manifest[key], " ")
+	}
+	if id := manifest["extension-name"]; extensionID.MatchString(id) && strings.HasPrefix(c.artifact, id) {
+		c.artifact = id // Debian calls commons-collections commons-collections3
 	}
 	c.group = group(c.artifact, manifest)
 	return c
@@ -99,20 +105,25 @@ func group(artifact string, manifest map[string]string) string {
 	if strings.HasPrefix(artifact, "spring-") && strings.HasPrefix(manifest["automatic-module-name"], "spring.") {
 		return "org.springframework"
 	}
-	if id := manifest["implementation-vendor-id"]; isGroup(id) {
-		return id
-	}
+	var other string
 	for _, key := range []string{"bundle-symbolicname", "automatic-module-name", "implementation-title"} {
 		id, _, _ := strings.Cut(manifest[key], ";")
 		if id = strings.TrimSpace(id); !isGroup(id) {
 			continue
 		}
 		// org.apache.logging.log4j.core of log4j-core, org.yaml.snakeyaml of snakeyaml
-		i := strings.LastIndexByte(id, '.')
-		if strings.HasSuffix(artifact, id[i+1:]) {
+		if i := strings.LastIndexByte(id, '.'); strings.HasSuffix(artifact, id[i+1:]) {
 			return id[:i]
 		}
+		if other == "" {
+			other = id
+		}
+	}
+	if id := manifest["implementation-vendor-id"]; isGroup(id) {
 		return id
+	}
+	if other != "" {
+		return other
 	}
 	return artifact // as the oldest artifacts have it: junit:junit
 }

@@ -141,7 +141,7 @@ func (s *scan) extract(ctx context.Context, x Extractor, f *File) {
 		}()
 		return x.Extract(ctx, f, found)
 	}()
-	if found.read {
+	if found.read && (err == nil || len(s.read[f.Path]) > 0) {
 		s.examined[x.Kind()] = true
 	}
 	s.failed(f.Path, x.Kind(), err)
