@@ -62,7 +62,7 @@ Exit codes: 0 printed; 2 it could not be had.`,
 			rows := make([]table.Row, len(l.Ecosystems))
 			for i, e := range l.Ecosystems {
 				rows[i] = table.Row{e.Ecosystem, e.Records, date(e.Newest.IsZero(), e.Newest.Format("2006-01-02")),
-					fmt.Sprintf("%d days", e.AgeDays), e.Source, strings.Join(e.Releases, " ")}
+					ageText(e.AgeDays), e.Source, strings.Join(e.Releases, " ")}
 			}
 			writeTable(cmd.OutOrStdout(), table.Row{"ecosystem", "advisories", "newest", "age", "source", "releases"}, rows)
 			if p := l.Loading; p != nil {
@@ -74,6 +74,13 @@ Exit codes: 0 printed; 2 it could not be had.`,
 	conn.register(c)
 	out.register(c)
 	return c
+}
+
+func ageText(days int) string {
+	if days == 1 {
+		return "1 day"
+	}
+	return fmt.Sprintf("%d days", days)
 }
 
 func date(none bool, s string) string {
