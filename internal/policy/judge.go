@@ -46,7 +46,7 @@ func Default() Policy {
 		OnlyFixable: true,
 		Tolerate: []inventory.GapKind{
 			inventory.GapNoData, inventory.GapNoOS, inventory.GapUnknown,
-			inventory.GapUnread, inventory.GapBound, inventory.GapUnusable,
+			inventory.GapUnread, inventory.GapBound, inventory.GapUnusable, inventory.GapVersion,
 		},
 	}
 }

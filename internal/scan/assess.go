@@ -12,6 +12,7 @@ import (
 	"pratique.dev/pratique/internal/policy"
 	"pratique.dev/pratique/internal/remediation"
 	"pratique.dev/pratique/internal/report"
+	"pratique.dev/pratique/internal/version"
 	"pratique.dev/pratique/internal/vuln"
 )
 
@@ -37,6 +38,7 @@ func newAssessment(img inventory.Image, found []vuln.Finding, covered map[string
 	}
 	a.coverage.Unknown = slices.Clone(img.Coverage.Unknown)
 	a.uncovered(covered)
+	a.unordered()
 	a.place(found)
 	return a
 }
@@ -61,6 +63,25 @@ func (a *assessment) uncovered(covered map[string]time.Time) {
 		}
 		a.coverage.Unknown = append(a.coverage.Unknown, inventory.Gap{Kind: inventory.GapNoData, Count: missing[eco],
 			Reason: fmt.Sprintf("no advisories for %s: its packages were listed but not matched", name)})
+	}
+}
+
+// unordered adds a gap for each covered package whose version is no version.
+func (a *assessment) unordered() {
+	seen := map[inventory.Key]bool{}
+	for _, p := range a.image.Packages {
+		if _, ok := a.covered[p.Ecosystem]; !ok || seen[p.Key] || isOwned(p.Package) {
+			continue
+		}
+		seen[p.Key] = true
+		if _, err := version.Parse(p.Ecosystem, p.Version); err != nil {
+			gap := inventory.Gap{Kind: inventory.GapVersion, Layer: p.Layer,
+				Reason: fmt.Sprintf("%s %s: its version cannot be put in order, so that no advisory was applied", p.Name, p.Version)}
+			if len(p.Paths) > 0 {
+				gap.Path = p.Paths[0]
+			}
+			a.coverage.Unknown = append(a.coverage.Unknown, gap)
+		}
 	}
 }
 

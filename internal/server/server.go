@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -209,6 +210,8 @@ func (p *parts) load(ctx context.Context) {
 		return
 	}
 	p.scanner.Ready()
+	// The load was the largest thing this process will do for a long time.
+	debug.FreeOSMemory()
 }
 
 // sweep drops uploads that nobody continues, now and then.
