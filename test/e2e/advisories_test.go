@@ -161,7 +161,7 @@ func TestImportBroken(t *testing.T) {
 		{"not a zip", notZip, []string{"npm/all.zip"}},
 		{"malformed record", dump(t, "npm", map[string]string{"GOOD-1.json": record, "BAD-1.json": `{"id": "BAD-1", "affected": 7`}),
 			[]string{"npm/all.zip", "BAD-1.json"}},
-		{"empty folder", t.TempDir(), []string{"advisories"}},
+		{"empty folder", t.TempDir(), []string{"all.zip"}},
 		{"no folder", filepath.Join(t.TempDir(), "absent"), []string{"absent"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -204,7 +204,7 @@ func TestScanCannotTell(t *testing.T) {
 		{"layout without images", []string{emptyLayout}, "no image"},
 		{"no server there", []string{"127.0.0.1:1/app:1"}, "127.0.0.1:1"},
 		{"no advisories there", []string{fixed, "--advisories", t.TempDir()}, "advisories"},
-		{"no target", nil, "target"},
+		{"no target", nil, "arg"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := scan(t, append(tc.args, "-o", "json")...)
