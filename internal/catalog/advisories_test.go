@@ -337,6 +337,7 @@ func TestEnrichment(t *testing.T) {
 		equal(t, must(c.Findings(ctx, one.Digest))(t)[0].EPSS, 0.25)
 		ok(t, c.PutEPSS(ctx, now, scores(0.5, nil)))
 		equal(t, must(c.Findings(ctx, one.Digest))(t)[0].EPSS, 0.5)
+		equal(t, must(c.Enrichments(ctx))(t), []catalog.Enrichment{{"epss", 301, now, now}, {"kev", 1, now, now}})
 		ok(t, c.PutKEV(ctx, now, nil))
 		equal(t, due(t, c, now), []oci.Digest{one.Digest})
 		if must(c.Findings(ctx, one.Digest))(t)[0].Exploited {
@@ -375,6 +376,41 @@ func TestLayersAndImages(t *testing.T) {
 		judge(t, c, m.Digest, policy.Allow, catalog.Counts{})
 		equal(t, must(c.MakeDue(ctx, "x1"))(t), 0)
 		equal(t, must(c.MakeDue(ctx, "x2"))(t), 1)
+		equal(t, due(t, c, now), []oci.Digest{m.Digest})
+	}, catalog.WithClock(clock))
+}
+
+// What cannot be told is kept as such, and a match that has come to be wrong is put right.
+func TestUndecidedAndRematch(t *testing.T) {
+	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
+		ctx := t.Context()
+		npm := records(t, "npm")
+		must(c.PutAdvisories(ctx, feed("npm"), all(npm)))(t)
+		m := pushImage(t, c, repo(t, "app"), "img")
+		odd := key("npm", "lodash", "not a version")
+		holds(t, c, m, odd, lodash)
+		_, cleared := vuln.Match(odd, npm)
+		var want []vuln.Cleared
+		for _, x := range cleared {
+			if x.Undecided {
+				want = append(want, x)
+			}
+		}
+		if len(want) == 0 {
+			t.Fatal("nothing is undecided about a version that is none")
+		}
+		equal(t, must(c.Undecided(ctx, m.Digest))(t), want)
+
+		judge(t, c, m.Digest, policy.Quarantine, catalog.Counts{})
+		equal(t, must(c.Rematch(ctx))(t), 0)
+		if got := due(t, c, now); len(got) != 0 {
+			t.Errorf("due though nothing changed: %v", got)
+		}
+		found := must(c.Findings(ctx, m.Digest))(t)
+		_, err := c.DB().ExecContext(ctx, `delete from findings`)
+		ok(t, err)
+		equal(t, must(c.Rematch(ctx))(t), 1)
+		equal(t, must(c.Findings(ctx, m.Digest))(t), found)
 		equal(t, due(t, c, now), []oci.Digest{m.Digest})
 	}, catalog.WithClock(clock))
 }

@@ -135,3 +135,27 @@ func noteID(to map[int64]bool) func(*sql.Rows) error {
 		return err
 	}
 }
+
+// Enrichment says what list of an enrichment there is: "kev" or "epss".
+type Enrichment struct {
+	Name     string    `json:"name"`
+	Records  int       `json:"records"`
+	AsOf     time.Time `json:"asOf"`
+	LoadedAt time.Time `json:"loadedAt"`
+}
+
+// Enrichments returns the lists that were put, by name.
+func (c *Catalog) Enrichments(ctx context.Context) ([]Enrichment, error) {
+	rows, err := c.read.query(ctx, `select name, records, as_of, loaded_at from enrichments order by name limit $1`, maxPage)
+	out, err := collect(rows, err, func(r *sql.Rows) (Enrichment, error) {
+		var e Enrichment
+		var asOf, loaded int64
+		err := r.Scan(&e.Name, &e.Records, &asOf, &loaded)
+		e.AsOf, e.LoadedAt = fromMicros(&asOf), fromMicros(&loaded)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("enrichments: %w", err)
+	}
+	return out, nil
+}

@@ -164,3 +164,30 @@ func mergeAffected(all []vuln.Advisory) []vuln.Advisory {
 	}
 	return out
 }
+
+// Rematch matches every known package key anew and makes the images due whose findings
+// change, as after an upgrade of the program to one that reads advisories otherwise. It
+// returns how many images those are.
+func (c *Catalog) Rematch(ctx context.Context) (int, error) {
+	n := 0
+	err := c.txOnce(ctx, func(t *tx) error {
+		if err := t.hold(ctx, t.engine.lock); err != nil {
+			return err
+		}
+		rows, err := t.query(ctx, `select distinct name_id from lookups`)
+		names, err := collect(rows, err, scanID)
+		if err != nil {
+			return err
+		}
+		images, err := t.rematch(ctx, names)
+		if err != nil {
+			return err
+		}
+		n = len(images)
+		return t.imagesDue(ctx, images, c.now())
+	})
+	if err != nil {
+		return 0, fmt.Errorf("match all packages anew: %w", asKnown(err))
+	}
+	return n, nil
+}

@@ -20,7 +20,9 @@ var mayScan = []string{
 	"select min(due_at)",                                           // of two rows, the first of images and of indexes
 	"from feeds",                                                   // one row for each ecosystem
 	"feed_ecosystems",                                              // one for each release
-	"select cve from kev",                                          // all of it is replaced
+	"from enrichments",
+	"select distinct name_id from lookups", // every key is matched
+	"select cve from kev",                  // all of it is replaced
 	"delete from epss",
 	"with wanted", // the scan is of the values in the statement
 }
@@ -93,6 +95,8 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	ok(t, c.PutKEV(ctx, now, []string{"CVE-2024-0001", "CVE-2024-0002"}))
 	ok(t, c.PutKEV(ctx, now, []string{"CVE-2024-0002"}))
 	ok(t, c.PutEPSS(ctx, now, func(yield func(catalog.EPSS, error) bool) { yield(catalog.EPSS{CVE: "CVE-2024-0001", Score: 0.5}, nil) }))
+	must(c.Enrichments(ctx))(t)
+	must(c.Rematch(ctx))(t)
 	due(t, c, now)
 	judge(t, c, amd.Digest, policy.Quarantine, catalog.Counts{High: 1})
 	ok(t, c.PostponeVerdict(ctx, index.Digest, now, "later"))

@@ -9,12 +9,14 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // registers "pgx"
 
@@ -32,6 +34,9 @@ type server struct {
 	bin   string
 	attr  *syscall.SysProcAttr
 	count atomic.Int64
+
+	process *os.Process
+	ended   chan struct{}
 }
 
 // cluster is the one of this test binary.
@@ -116,8 +121,52 @@ func startCluster() (err error) {
 	if err := runTool("initdb", "-D", cluster.data(), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"); err != nil {
 		return err
 	}
-	return runTool("pg_ctl", "-D", cluster.data(), "-w", "-s", "-l", filepath.Join(cluster.dir, "log"), "-o",
-		"-c listen_addresses= -c unix_socket_directories="+cluster.dir+" -c fsync=off -c max_connections=300 -c deadlock_timeout=100ms", "start")
+	return runServer(filepath.Join(cluster.bin, "postgres"), "-D", cluster.data(), "-c", "listen_addresses=", "-c", "unix_socket_directories="+cluster.dir,
+		"-c", "fsync=off", "-c", "max_connections=300", "-c", "deadlock_timeout=100ms")
+}
+
+// runServer starts the server and waits until it answers.
+func runServer(name string, args ...string) error {
+	log, err := os.Create(filepath.Join(cluster.dir, "log"))
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(context.Background(), name, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
+	cmd.SysProcAttr = endWithParent(cluster.attr)
+	started := make(chan error)
+	cluster.ended = make(chan struct{})
+	go func() {
+		// The server ends with the thread that started it, so that one stays.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		cluster.process = cmd.Process
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended stands in its log
+		}
+		close(cluster.ended)
+	}()
+	if err := errors.Join(<-started, log.Close()); err != nil {
+		return err
+	}
+	db, err := sql.Open("pgx", address("postgres"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
+		select {
+		case <-cluster.ended:
+			said, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("PostgreSQL ended: %s", said)
+		case <-tick.C:
+			if db.Ping() == nil {
+				tick.Stop()
+				return nil
+			}
+		}
+	}
 }
 
 func (c *server) data() string { return filepath.Join(c.dir, "data") }
@@ -126,8 +175,11 @@ func stopCluster() {
 	if cluster.dir == "" {
 		return
 	}
-	if err := runTool("pg_ctl", "-D", cluster.data(), "-m", "immediate", "-w", "-s", "stop"); err != nil {
-		fmt.Fprintln(os.Stderr, "stop PostgreSQL:", err)
+	if cluster.process != nil {
+		if err := cluster.process.Signal(syscall.SIGQUIT); err != nil { // at once
+			fmt.Fprintln(os.Stderr, "stop PostgreSQL:", err)
+		}
+		<-cluster.ended
 	}
 	if err := os.RemoveAll(cluster.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "remove PostgreSQL:", err)
@@ -137,16 +189,7 @@ func stopCluster() {
 func runTool(name string, args ...string) error {
 	cmd := exec.CommandContext(context.Background(), filepath.Join(cluster.bin, name), args...)
 	cmd.Dir, cmd.SysProcAttr = "/", cluster.attr
-	out, err := os.CreateTemp("", name)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name())
-	defer out.Close()
-	// A file and no pipe: the server outlives pg_ctl and would hold the pipe open.
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
-		said, _ := os.ReadFile(out.Name())
+	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", name, err, said)
 	}
 	return nil
