@@ -38,7 +38,8 @@ const staleAfter = 7 * 24 * time.Hour
 // Default is the policy of a registry that has set none: an image is held back for any
 // critical or known exploited finding that has a fix, for malicious packages, and if it
 // could not be examined. Packages that the advisories do not cover, programs of unknown
-// origin and single files that could not be read are remarked on.
+// origin, single files that could not be read and layers that clients fetch from
+// elsewhere (non-distributable ones, which this registry does not serve) are remarked on.
 func Default() Policy {
 	return Policy{
 		Name:        "default",
@@ -47,6 +48,7 @@ func Default() Policy {
 		Tolerate: []inventory.GapKind{
 			inventory.GapNoData, inventory.GapNoOS, inventory.GapUnknown,
 			inventory.GapUnread, inventory.GapBound, inventory.GapUnusable, inventory.GapVersion,
+			inventory.GapForeign,
 		},
 	}
 }
@@ -219,9 +221,8 @@ func (p Policy) describe(f vuln.Finding) string {
 	return fmt.Sprintf("%s (%s) in %s %s, %s", f.ID, severity, f.Package.Name, f.Package.Version, fix)
 }
 
-// unexamined gives the gaps that leave an image as good as unseen: a layer that is not
-// here or whose stream broke off or was left at a bound, and a package database that
-// could not be read.
+// unexamined gives the gaps that leave an image as good as unseen: a layer whose stream
+// broke off or was left at a bound, and a package database that could not be read.
 func unexamined(c inventory.Coverage) []Reason {
 	var out []Reason
 	for _, g := range c.Unknown {
@@ -234,7 +235,7 @@ func unexamined(c inventory.Coverage) []Reason {
 
 func blinds(g inventory.Gap) bool {
 	switch g.Kind {
-	case inventory.GapForeign, inventory.GapArchive:
+	case inventory.GapArchive:
 		return true
 	case inventory.GapUnread, inventory.GapBound:
 		return g.Path == "" || packageDatabase(g.Path)

@@ -12,7 +12,6 @@ import (
 	"pratique.dev/pratique/internal/policy"
 	"pratique.dev/pratique/internal/remediation"
 	"pratique.dev/pratique/internal/report"
-	"pratique.dev/pratique/internal/version"
 	"pratique.dev/pratique/internal/vuln"
 )
 
@@ -27,9 +26,10 @@ type assessment struct {
 	asOf     time.Time            // newest of all advisories, zero: there are none
 }
 
-// newAssessment puts findings in their places in the image. covered says which
-// ecosystems have advisories and of when.
-func newAssessment(img inventory.Image, found []vuln.Finding, covered map[string]time.Time) assessment {
+// newAssessment puts findings in their places in the image. undecided are the candidates
+// of which it could not be told whether they are findings; covered says which ecosystems
+// have advisories and of when.
+func newAssessment(img inventory.Image, found []vuln.Finding, undecided []vuln.Cleared, covered map[string]time.Time) assessment {
 	a := assessment{image: img, coverage: img.Coverage, covered: map[string]time.Time{}}
 	for _, t := range covered {
 		if t.After(a.asOf) {
@@ -38,7 +38,7 @@ func newAssessment(img inventory.Image, found []vuln.Finding, covered map[string
 	}
 	a.coverage.Unknown = slices.Clone(img.Coverage.Unknown)
 	a.uncovered(covered)
-	a.unordered()
+	a.unapplied(undecided)
 	a.place(found)
 	return a
 }
@@ -66,22 +66,21 @@ func (a *assessment) uncovered(covered map[string]time.Time) {
 	}
 }
 
-// unordered adds a gap for each covered package whose version is no version.
-func (a *assessment) unordered() {
-	seen := map[inventory.Key]bool{}
-	for _, p := range a.image.Packages {
-		if _, ok := a.covered[p.Ecosystem]; !ok || seen[p.Key] || isOwned(p.Package) {
+// unapplied adds a gap for each package to which an advisory could not be applied,
+// because a version is none.
+func (a *assessment) unapplied(undecided []vuln.Cleared) {
+	seen := map[inventory.Key]int{} // index of the gap
+	for _, c := range undecided {
+		if !c.Undecided {
 			continue
 		}
-		seen[p.Key] = true
-		if _, err := version.Parse(p.Ecosystem, p.Version); err != nil {
-			gap := inventory.Gap{Kind: inventory.GapVersion, Layer: p.Layer,
-				Reason: fmt.Sprintf("%s %s: its version cannot be put in order, so that no advisory was applied", p.Name, p.Version)}
-			if len(p.Paths) > 0 {
-				gap.Path = p.Paths[0]
-			}
-			a.coverage.Unknown = append(a.coverage.Unknown, gap)
+		if i, ok := seen[c.Package]; ok {
+			a.coverage.Unknown[i].Count++
+			continue
 		}
+		seen[c.Package] = len(a.coverage.Unknown)
+		a.coverage.Unknown = append(a.coverage.Unknown, inventory.Gap{Kind: inventory.GapVersion, Count: 1,
+			Reason: fmt.Sprintf("%s %s: %s could not be applied: %s", c.Package.Name, c.Package.Version, c.Advisory, c.Rule)})
 	}
 }
 

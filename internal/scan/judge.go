@@ -85,6 +85,11 @@ func (s *Service) judgeOnce(ctx context.Context, d oci.Digest) (judgement, error
 // judgeIndex takes the worst of the manifests that the index lists.
 func (s *Service) judgeIndex(ctx context.Context, m oci.Manifest) (judgement, error) {
 	var j judgement
+	if len(m.Manifests) == 0 {
+		j.verdict = policy.Verdict{Decision: policy.Allow, At: s.o.Now(), Reasons: []policy.Reason{{
+			Rule: "not-an-image", Message: "an index that lists nothing: there is nothing to judge", Note: true}}}
+		return j, nil
+	}
 	var children []policy.Verdict
 	for _, c := range m.Manifests {
 		v, n, err := s.cat.Verdict(ctx, c.Digest)
@@ -135,11 +140,15 @@ func (s *Service) assess(ctx context.Context, m oci.Manifest) (assessment, error
 	if err != nil {
 		return assessment{}, err
 	}
+	undecided, err := s.cat.Undecided(ctx, m.Digest)
+	if err != nil {
+		return assessment{}, err
+	}
 	covered, err := s.cat.CoveredEcosystems(ctx)
 	if err != nil {
 		return assessment{}, err
 	}
-	return newAssessment(img, found, covered), nil
+	return newAssessment(img, found, undecided, covered), nil
 }
 
 // image gives an image's inventory: as it was kept, else put together from its

@@ -313,6 +313,7 @@ func distinctKeys(images []inventory.Image) []inventory.Key {
 // assess matches an image's packages, as the catalog does for a server.
 func (l *local) assess(img inventory.Image, adv Advisories) (assessment, error) {
 	var found []vuln.Finding
+	var undecided []vuln.Cleared
 	covered := map[string]time.Time{}
 	for _, k := range distinctKeys([]inventory.Image{img}) {
 		for _, eco := range vuln.LookupEcosystems(k) {
@@ -324,15 +325,16 @@ func (l *local) assess(img inventory.Image, adv Advisories) (assessment, error) 
 		if err != nil {
 			return assessment{}, fmt.Errorf("look up %s %s: %w", k.Ecosystem, k.Name, err)
 		}
-		fs, _ := vuln.Match(k, candidates)
+		fs, cleared := vuln.Match(k, candidates)
 		found = append(found, fs...)
+		undecided = append(undecided, cleared...)
 	}
 	if e, ok := adv.(enricher); ok {
 		if err := e.Enrich(found); err != nil {
 			return assessment{}, fmt.Errorf("look up what is exploited: %w", err)
 		}
 	}
-	a := newAssessment(img, found, covered)
+	a := newAssessment(img, found, undecided, covered)
 	a.asOf = adv.AsOf()
 	return a, nil
 }
