@@ -162,6 +162,9 @@ func ParseManifestAs(a Algorithm, mediaType string, raw []byte) (Manifest, error
 	if _, err := dec.Token(); err != io.EOF {
 		return Manifest{}, fmt.Errorf("%w: something follows the JSON document", ErrManifest)
 	}
+	if err := checkKeys(raw); err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
 	if mediaType == "" {
 		mediaType = w.MediaType
 	}

@@ -102,6 +102,9 @@ func ParseImage(s string) (Repository, Reference, error) {
 		if i := strings.LastIndexByte(n, ':'); i >= 0 {
 			name = n[:i]
 		}
+		if _, err := ParseDigest(d); err != nil {
+			return Repository{}, Reference{}, err // a tag stands behind a colon
+		}
 	} else if i := strings.LastIndexByte(s, ':'); i >= 0 {
 		name, ref = s[:i], s[i+1:]
 	}

@@ -143,6 +143,13 @@ func (w *world) principal(name, role, pattern string) string {
 	return name
 }
 
+// in is the same world with failures reported to a subtest.
+func (w *world) in(t *testing.T) *world {
+	c := *w
+	c.t = t
+	return &c
+}
+
 // answer is a response, read to its end.
 type answer struct {
 	*http.Response
