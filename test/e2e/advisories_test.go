@@ -102,6 +102,23 @@ func TestImport(t *testing.T) {
 	check(t, s.awaitDecision("import/app:1", "allow"))
 }
 
+// TestImportMany imports a folder of several ecosystems in one go, twice.
+func TestImportMany(t *testing.T) {
+	s := start(t, loadedData(t))
+	dir := dump(t, "npm", map[string]string{"E2E-2026-0001.json": record})
+	for _, ecosystem := range []string{"PyPI", "Go", "Maven", "crates.io"} {
+		r := strings.NewReplacer("E2E-2026-0001", "E2E-2026-"+ecosystem, `"npm"`, `"`+ecosystem+`"`, `"jquery"`, `"nobody-has-this"`, "SEMVER", "ECOSYSTEM").Replace(record)
+		from := dump(t, ecosystem, map[string]string{"E2E-2026-" + ecosystem + ".json": r})
+		check(t, os.Rename(filepath.Join(from, ecosystem), filepath.Join(dir, ecosystem)))
+	}
+	for range 2 {
+		s.pratique("advisories", "import", dir).mustRun(t)
+		if e := s.npmStatus(t); e.Records != 1 {
+			t.Errorf("npm is %+v, want the dump's one record", e)
+		}
+	}
+}
+
 // awaitDecision waits until the server has judged an image so.
 func (s *server) awaitDecision(image, want string) error {
 	return s.await(waitJudged, "done with judging "+image+" "+want, func() (bool, error) {
