@@ -69,6 +69,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	put(t, c, r, index, "v2")
 	must(c.Manifest(ctx, r, oci.Reference{Tag: "v1"}))(t)
 	must(c.Blob(ctx, r, amd.Config.Digest))(t)
+	must(c.HeldBack(ctx, r, amd.Config.Digest, 0))(t)
 	must(c.Tags(ctx, r, "", 0))(t)
 	must(c.Repositories(ctx, "", 0))(t)
 	must(c.Referrers(ctx, r, amd.Digest))(t)

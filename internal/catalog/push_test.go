@@ -82,6 +82,10 @@ func TestBlobs(t *testing.T) {
 		if got := must(c.Blob(ctx, b, layer))(t); got.Served {
 			t.Error("a layer of a quarantined image is served")
 		}
+		third := pushImage(t, c, b, "img3", "v3")
+		equal(t, must(c.HeldBack(ctx, b, m.Layers[0].Digest, 0))(t), []oci.Digest{m.Digest, third.Digest})
+		equal(t, must(c.HeldBack(ctx, b, m.Layers[0].Digest, 1))(t), []oci.Digest{m.Digest})
+		equal(t, len(must(c.HeldBack(ctx, a, m.Layers[0].Digest, 0))(t)), 0)
 		// Linked elsewhere it is not referenced there.
 		ok(t, c.LinkBlob(ctx, b, a, m.Layers[0].Digest, now))
 		if got := must(c.Blob(ctx, a, m.Layers[0].Digest))(t); got.Referenced || got.Served {
