@@ -172,10 +172,11 @@ func reportGo(info *debug.BuildInfo, found *Found) {
 		if m.Replace != nil {
 			m = m.Replace // by a folder, it has no version
 		}
-		if m.Path == "" || m.Version == "" || m.Version == goDevel {
+		version := strings.TrimPrefix(m.Version, "v")
+		if m.Path == "" || version == "" || version == goDevel {
 			return
 		}
-		found.Package(named("golang", "Go", m.Path, strings.TrimPrefix(m.Version, "v")))
+		found.Package(named("golang", "Go", m.Path, version))
 	}
 	add(&info.Main)
 	for _, m := range info.Deps {

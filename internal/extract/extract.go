@@ -200,9 +200,6 @@ func (f *Found) Distro(d inventory.Distro) {
 	f.s.distros[f.file.Path] = d
 }
 
-// Gap reports a part of the file that could not be read, at path within it.
-func (f *Found) Gap(kind inventory.GapKind, path, reason string) { f.s.gap(kind, path, reason) }
-
 // Nothing says that the file, though it has the right name, is not of the extractor's kind.
 func (f *Found) Nothing() { f.read = false }
 

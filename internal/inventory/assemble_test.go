@@ -52,88 +52,96 @@ func paths(p ...string) PathSet {
 
 var debian = Distro{ID: "debian", VersionID: "12", PrettyName: "Debian 12", Path: "usr/lib/os-release"}
 
+// Two packages' files.
+const (
+	fileA = "app/node_modules/a/package.json"
+	fileB = "app/node_modules/b/package.json"
+)
+
+func program(path, content string) Program {
+	return Program{path, ProgramSum(path, sha256.Sum256([]byte(content)))}
+}
+
+var assembleCases = []struct {
+	name   string
+	layers []Layer
+	want   []string // name, version, index of the layer, owner
+	gaps   []string
+}{
+	{"no layers", nil, nil, []string{"noos"}},
+	{"a new database repeats what was there", []Layer{
+		{Distro: debian, Packages: []Package{deb("libc 1"), deb("ssl 1")}},
+		{Packages: []Package{deb("curl 1"), deb("libc 1"), deb("ssl 2")}},
+		{Packages: []Package{deb("curl 1"), deb("libc 1"), deb("ssl 2"), deb("zip 1")}},
+	}, []string{"curl 1 @1", "libc 1 @0", "ssl 2 @1", "zip 1 @2"}, nil},
+	{"a package that comes back", []Layer{
+		{Distro: debian, Packages: []Package{deb("ssl 1"), deb("x 1")}},
+		{Packages: []Package{deb("ssl 2"), deb("x 1")}},
+		{Packages: []Package{deb("ssl 1"), deb("x 1")}},
+	}, []string{"ssl 1 @2", "x 1 @0"}, nil},
+	{"a database that is removed", []Layer{
+		{Distro: debian, Packages: []Package{deb("ssl 1")}},
+		{Removed: []string{"var/lib/dpkg"}},
+	}, nil, []string{"unread"}},
+	{"a database removed and written anew", []Layer{
+		{Distro: debian, Packages: []Package{deb("ssl 1")}},
+		{Removed: []string{status}},
+		{Packages: []Package{deb("ssl 1")}},
+	}, []string{"ssl 1 @2"}, nil},
+	{"a folder made opaque", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1"), pkg("a 1", "", fileA), pkg("b 1", "", fileB, "srv/b/package.json")}},
+		{Removed: []string{"app/"}, Packages: []Package{pkg("b 2", "", fileB)}},
+	}, []string{"x 1 @0", "b 1 @0", "b 2 @1"}, nil},
+	{"the root made opaque", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1"), pkg("a 1", "", fileA)}},
+		{Removed: []string{"/"}, Packages: []Package{pkg("b 2", "", fileB)}},
+	}, []string{"b 2 @1"}, []string{"noos"}},
+	{"a folder replaced by a file", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1"), pkg("a 1", "", fileA)}},
+		{Written: paths("app/node_modules")},
+	}, []string{"x 1 @0"}, nil},
+	{"a file replaced by a folder", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1"), pkg("j 1", "", "a.jar"), pkg("k 1", "", "a.jar!/k.jar"), pkg("l 1", "", "b.egg/l")}},
+		{Folders: paths("a.jar", "b.egg")},
+	}, []string{"x 1 @0", "l 1 @0"}, nil},
+	{"a whiteout of one's own layer does nothing to it", []Layer{
+		{Distro: debian, Removed: []string{"app", status}, Packages: []Package{deb("x 1"), pkg("a 1", "", fileA)}},
+	}, []string{"x 1 @0", "a 1 @0"}, nil},
+	{"a copied-up file keeps layer and owner", []Layer{
+		{Distro: debian, Packages: []Package{deb("node-a 1"), pkg("a 1", "node-a", fileA)}},
+		{Packages: []Package{pkg("a 1", "", fileA)}},
+	}, []string{"node-a 1 @0", "a 1 @0 node-a"}, nil},
+	{"an owned file written over has no owner", []Layer{
+		{Distro: debian, Packages: []Package{deb("node-a 1"), pkg("a 1", "node-a", fileA)}},
+		{Packages: []Package{pkg("a 2", "", fileA)}},
+	}, []string{"node-a 1 @0", "a 2 @1"}, nil},
+	{"a database in a layer above the files", []Layer{
+		{Distro: debian, Packages: []Package{pkg("a 1", "", fileA)}, Programs: []Program{program("usr/bin/ls", "ls")}},
+		{Packages: []Package{deb("node-a 1")}, Claims: []Claim{{"node-a", paths(fileA)}, {"coreutils", paths("usr/bin/ls")}}},
+	}, []string{"node-a 1 @1", "a 1 @0 node-a"}, nil},
+	{"a database does not answer for what was written over", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1")}, Written: paths("usr/bin/ls", fileA)},
+		{Packages: []Package{pkg("a 1", "", fileA)}, Programs: []Program{program("usr/bin/ls", "mine")}},
+		{Packages: []Package{deb("x 1"), deb("y 1")}, Claims: []Claim{{"node-a", paths(fileA)}, {"coreutils", paths("usr/bin/ls")}}},
+	}, []string{"x 1 @0", "y 1 @2", "a 1 @1"}, []string{"unknown usr/bin/ls"}},
+	{"programs copied up, replaced and removed", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1")}, Vouched: NewPathSet([]uint64{program("bin/a", "a").Sum, program("bin/b", "b").Sum}), Programs: []Program{program("bin/c", "c"), program("bin/d", "d")}},
+		{Programs: []Program{program("bin/a", "a"), program("bin/b", "other")}, Removed: []string{"bin/c"}},
+	}, []string{"x 1 @0"}, []string{"unknown bin/d", "unknown bin/b"}},
+	{"what could not be read is written over", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1")}, Coverage: Coverage{Unknown: []Gap{{Kind: GapUnread, Path: status}, {Kind: GapUnread, Path: "a.jar!/b.jar"}, {Kind: GapArchive}, {Kind: GapUnusable, Path: "../x"}}}},
+		{Packages: []Package{deb("y 1")}, Removed: []string{"a.jar"}},
+	}, []string{"y 1 @1"}, []string{"archive", "unusable ../x"}},
+	{"the same layer twice", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1")}}, {}, {},
+	}, []string{"x 1 @0"}, nil},
+	{"an os-release that is removed", []Layer{
+		{Distro: debian, Packages: []Package{deb("x 1")}}, {Removed: []string{"usr/lib/os-release"}},
+	}, []string{"x 1 @0"}, []string{"noos"}},
+}
+
 func TestAssemble(t *testing.T) {
-	const a, b = "app/node_modules/a/package.json", "app/node_modules/b/package.json"
-	program := func(path, content string) Program {
-		return Program{path, ProgramSum(path, sha256.Sum256([]byte(content)))}
-	}
-	for _, tc := range []struct {
-		name   string
-		layers []Layer
-		want   []string // name, version, index of the layer, owner
-		gaps   []string
-	}{
-		{"no layers", nil, nil, []string{"noos"}},
-		{"a new database repeats what was there", []Layer{
-			{Distro: debian, Packages: []Package{deb("libc 1"), deb("ssl 1")}},
-			{Packages: []Package{deb("curl 1"), deb("libc 1"), deb("ssl 2")}},
-			{Packages: []Package{deb("curl 1"), deb("libc 1"), deb("ssl 2"), deb("zip 1")}},
-		}, []string{"curl 1 @1", "libc 1 @0", "ssl 2 @1", "zip 1 @2"}, nil},
-		{"a package that comes back", []Layer{
-			{Distro: debian, Packages: []Package{deb("ssl 1"), deb("x 1")}},
-			{Packages: []Package{deb("ssl 2"), deb("x 1")}},
-			{Packages: []Package{deb("ssl 1"), deb("x 1")}},
-		}, []string{"ssl 1 @2", "x 1 @0"}, nil},
-		{"a database that is removed", []Layer{
-			{Distro: debian, Packages: []Package{deb("ssl 1")}},
-			{Removed: []string{"var/lib/dpkg"}},
-		}, nil, []string{"unread"}},
-		{"a database removed and written anew", []Layer{
-			{Distro: debian, Packages: []Package{deb("ssl 1")}},
-			{Removed: []string{status}},
-			{Packages: []Package{deb("ssl 1")}},
-		}, []string{"ssl 1 @2"}, nil},
-		{"a folder made opaque", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1"), pkg("a 1", "", a), pkg("b 1", "", b, "srv/b/package.json")}},
-			{Removed: []string{"app/"}, Packages: []Package{pkg("b 2", "", b)}},
-		}, []string{"x 1 @0", "b 1 @0", "b 2 @1"}, nil},
-		{"the root made opaque", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1"), pkg("a 1", "", a)}},
-			{Removed: []string{"/"}, Packages: []Package{pkg("b 2", "", b)}},
-		}, []string{"b 2 @1"}, []string{"noos"}},
-		{"a folder replaced by a file", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1"), pkg("a 1", "", a)}},
-			{Written: paths("app/node_modules")},
-		}, []string{"x 1 @0"}, nil},
-		{"a file replaced by a folder", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1"), pkg("j 1", "", "a.jar"), pkg("k 1", "", "a.jar!/k.jar"), pkg("l 1", "", "b.egg/l")}},
-			{Folders: paths("a.jar", "b.egg")},
-		}, []string{"x 1 @0", "l 1 @0"}, nil},
-		{"a whiteout of one's own layer does nothing to it", []Layer{
-			{Distro: debian, Removed: []string{"app", status}, Packages: []Package{deb("x 1"), pkg("a 1", "", a)}},
-		}, []string{"x 1 @0", "a 1 @0"}, nil},
-		{"a copied-up file keeps layer and owner", []Layer{
-			{Distro: debian, Packages: []Package{deb("node-a 1"), pkg("a 1", "node-a", a)}},
-			{Packages: []Package{pkg("a 1", "", a)}},
-		}, []string{"node-a 1 @0", "a 1 @0 node-a"}, nil},
-		{"an owned file written over has no owner", []Layer{
-			{Distro: debian, Packages: []Package{deb("node-a 1"), pkg("a 1", "node-a", a)}},
-			{Packages: []Package{pkg("a 2", "", a)}},
-		}, []string{"node-a 1 @0", "a 2 @1"}, nil},
-		{"a database in a layer above the files", []Layer{
-			{Distro: debian, Packages: []Package{pkg("a 1", "", a)}, Programs: []Program{program("usr/bin/ls", "ls")}},
-			{Packages: []Package{deb("node-a 1")}, Claims: []Claim{{"node-a", paths(a)}, {"coreutils", paths("usr/bin/ls")}}},
-		}, []string{"node-a 1 @1", "a 1 @0 node-a"}, nil},
-		{"a database does not answer for what was written over", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1")}, Written: paths("usr/bin/ls", a)},
-			{Packages: []Package{pkg("a 1", "", a)}, Programs: []Program{program("usr/bin/ls", "mine")}},
-			{Packages: []Package{deb("x 1"), deb("y 1")}, Claims: []Claim{{"node-a", paths(a)}, {"coreutils", paths("usr/bin/ls")}}},
-		}, []string{"x 1 @0", "y 1 @2", "a 1 @1"}, []string{"unknown usr/bin/ls"}},
-		{"programs copied up, replaced and removed", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1")}, Vouched: NewPathSet([]uint64{program("bin/a", "a").Sum, program("bin/b", "b").Sum}), Programs: []Program{program("bin/c", "c"), program("bin/d", "d")}},
-			{Programs: []Program{program("bin/a", "a"), program("bin/b", "other")}, Removed: []string{"bin/c"}},
-		}, []string{"x 1 @0"}, []string{"unknown bin/d", "unknown bin/b"}},
-		{"what could not be read is written over", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1")}, Coverage: Coverage{Unknown: []Gap{{Kind: GapUnread, Path: status}, {Kind: GapUnread, Path: "a.jar!/b.jar"}, {Kind: GapArchive}, {Kind: GapUnusable, Path: "../x"}}}},
-			{Packages: []Package{deb("y 1")}, Removed: []string{"a.jar"}},
-		}, []string{"y 1 @1"}, []string{"archive", "unusable ../x"}},
-		{"the same layer twice", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1")}}, {}, {},
-		}, []string{"x 1 @0"}, nil},
-		{"an os-release that is removed", []Layer{
-			{Distro: debian, Packages: []Package{deb("x 1")}}, {Removed: []string{"usr/lib/os-release"}},
-		}, []string{"x 1 @0"}, []string{"noos"}},
-	} {
+	for _, tc := range assembleCases {
 		t.Run(tc.name, func(t *testing.T) {
 			var layers []Layer
 			at := map[oci.Digest]int{}
