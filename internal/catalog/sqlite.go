@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	sqldriver "database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +26,8 @@ const (
 	readers     = 8     // connections that read at once
 	writerCache = 16384 // KiB of pages
 	readerCache = 4096
+
+	idleConnection = 30 * time.Second // then a connection is closed
 )
 
 // openSQLite opens the one connection that writes and the pool of those that read. A
@@ -58,14 +61,23 @@ func openSQLite(path string) (write, read *pool, err error) {
 			v.Add("_pragma", p)
 		}
 		u.RawQuery = v.Encode()
-		return driver.Open(u.String())
+		c, err := (&driver.SQLite{}).OpenConnector(u.String())
+		if err != nil {
+			return nil, err
+		}
+		db := sql.OpenDB(bounded{c, memory})
+		if path != ":memory:" {
+			// A connection never gives back the memory that its largest transaction took.
+			db.SetConnMaxIdleTime(idleConnection)
+		}
+		return db, nil
 	}
 	w, err := connect(writerCache)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	w.SetMaxOpenConns(1)
-	if err := connectSQLite(w, memory); err != nil {
+	if err := connectSQLite(w); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open %s: %w", path, err), w.Close())
 	}
 	r, err := connect(readerCache, "query_only(on)")
@@ -77,11 +89,22 @@ func openSQLite(path string) (write, read *pool, err error) {
 	return &pool{db: w, prepare: true, words: sqliteWords, drop: drop}, &pool{db: r, prepare: true, words: sqliteWords}, nil
 }
 
-// connectSQLite makes the first connection, with a bound on its memory: beyond it the
-// driver panics, see maxValue. When another process has made the file just
+// bounded makes connections with a bound on their memory: beyond it the driver panics,
+// see maxValue.
+type bounded struct {
+	sqldriver.Connector
+	memory int64
+}
+
+// Connect implements driver.Connector.
+func (b bounded) Connect(ctx context.Context) (sqldriver.Conn, error) {
+	return b.Connector.Connect(sqlite3.WithMaxMemory(ctx, b.memory))
+}
+
+// connectSQLite makes the first connection. When another process has made the file just
 // now and is going over to WAL, SQLite says "locked" at once instead of waiting.
-func connectSQLite(db *sql.DB, memory int64) error {
-	ctx := sqlite3.WithMaxMemory(context.Background(), memory)
+func connectSQLite(db *sql.DB) error {
+	ctx := context.Background()
 	for wait := time.Millisecond; ; wait *= 2 {
 		err := db.PingContext(ctx)
 		if err == nil || !errors.Is(err, sqlite3.BUSY) || wait > 8*time.Second {
