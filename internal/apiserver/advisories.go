@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 
 // maxDump bounds an uploaded dump, in bytes. OSV's largest is below a tenth of it.
 const maxDump = 4 << 30
+
+// importWait is how long an import waits for another one's end before it is refused.
+const importWait = 30 * time.Second
 
 // ecosystemName is what a dump's folder may be called.
 var ecosystemName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$`)
@@ -47,10 +51,12 @@ func (s *Server) importAdvisories(w http.ResponseWriter, r *http.Request, c call
 	if !ecosystemName.MatchString(eco) {
 		return oci.Errorf(oci.CodeNameInvalid, "ecosystem %q: expected the name of the dump's folder, as in Debian or crates.io", eco)
 	}
+	wait, cancel := context.WithTimeout(r.Context(), importWait)
+	defer cancel()
 	select {
 	case s.imports <- struct{}{}:
 		defer func() { <-s.imports }()
-	default:
+	case <-wait.Done():
 		return oci.Errorf(oci.CodeTooManyRequests, "another import is under way; try again when it is done")
 	}
 	dir, err := os.MkdirTemp(s.o.TempDir, "import-*")
