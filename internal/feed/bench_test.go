@@ -4,11 +4,12 @@ import (
 	"archive/zip"
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/inventory"
 )
 
@@ -53,14 +54,10 @@ func BenchmarkLookup(b *testing.B) {
 	} {
 		b.Run(set[0], func(b *testing.B) {
 			keys := wanted(b, 2000, set...)
-			folder, err := fs.Sub(embedded, "snapshot")
-			if err != nil {
-				b.Fatal(err)
-			}
 			b.ReportAllocs()
 			found := 0
 			for b.Loop() {
-				s, err := openSnapshot(folder)
+				s, err := openEmbedded()
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -80,12 +77,8 @@ func BenchmarkLookup(b *testing.B) {
 
 // BenchmarkEnrich reads the lists of a snapshot that was just opened.
 func BenchmarkEnrich(b *testing.B) {
-	folder, err := fs.Sub(embedded, "snapshot")
-	if err != nil {
-		b.Fatal(err)
-	}
 	for b.Loop() {
-		s, err := openSnapshot(folder)
+		s, err := openEmbedded()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -169,5 +162,58 @@ func BenchmarkOpenDumps(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// fresh opens a catalog in a file of its own.
+func fresh(b *testing.B) *catalog.Catalog {
+	b.Helper()
+	cat, err := catalog.Open(context.Background(), "sqlite:"+filepath.Join(b.TempDir(), "catalog.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return cat
+}
+
+// BenchmarkLoadEmbedded loads the whole snapshot into an empty catalog, as the first start does.
+func BenchmarkLoadEmbedded(b *testing.B) {
+	for b.Loop() {
+		cat := fresh(b)
+		if err := LoadEmbedded(context.Background(), cat, nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := cat.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkImport imports a folder of dumps into an empty catalog, and once more.
+func BenchmarkImport(b *testing.B) {
+	dir := dumpFolder(b)
+	for _, again := range []bool{false, true} {
+		b.Run(fmt.Sprintf("again=%v", again), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				cat := fresh(b)
+				if again {
+					importAll(b, cat, dir)
+				}
+				b.StartTimer()
+				importAll(b, cat, dir)
+				b.StopTimer()
+				if err := cat.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+func importAll(b *testing.B, cat *catalog.Catalog, dir string) {
+	b.Helper()
+	if _, err := Import(context.Background(), cat, dir, nil, time.Now()); err != nil {
+		b.Fatal(err)
 	}
 }

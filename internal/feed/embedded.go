@@ -20,7 +20,7 @@ const embeddedFile = "embedded snapshot"
 // for it may hold more than the snapshot does and its age is there to be seen; and so is
 // the newer snapshot of a newer version of the program.
 func LoadEmbedded(ctx context.Context, cat *catalog.Catalog, progress Progress) error {
-	s, err := Embedded()
+	s, err := openEmbedded() // its own, so that nothing of it stays in memory
 	if err != nil {
 		return err
 	}
@@ -103,9 +103,9 @@ func (s *Snapshot) loadList(ctx context.Context, cat *catalog.Catalog, p *Part, 
 	}
 	progress.tell(Event{Part: p.Kind, Total: p.Records})
 	if p.Kind == kindKEV {
-		err = putKEV(ctx, cat, l, p.AsOf)
+		err = cat.PutKEV(ctx, p.AsOf, l.ids())
 	} else {
-		err = putEPSS(ctx, cat, l, p.AsOf)
+		err = cat.PutEPSS(ctx, p.AsOf, l.all(ctx))
 	}
 	if err == nil {
 		progress.tell(Event{Part: p.Kind, Done: p.Records, Total: p.Records, Over: true})
@@ -113,33 +113,15 @@ func (s *Snapshot) loadList(ctx context.Context, cat *catalog.Catalog, p *Part, 
 	return err
 }
 
-// listKey is the setting that holds the date of the list in the catalog. It is written
-// after the list, so that a load that breaks off between them is done again.
-func listKey(kind string) string { return "feed/" + kind }
-
+// listAsOf returns the date of a list in the catalog, zero if it is not there.
 func listAsOf(ctx context.Context, cat *catalog.Catalog, kind string) (time.Time, error) {
-	raw, err := cat.Setting(ctx, listKey(kind))
-	if errors.Is(err, catalog.ErrNotFound) {
-		return time.Time{}, nil
+	all, err := cat.Enrichments(ctx)
+	for _, e := range all {
+		if e.Name == kind {
+			return e.AsOf, err
+		}
 	}
-	if err != nil {
-		return time.Time{}, err
-	}
-	return time.Parse(time.RFC3339Nano, string(raw))
-}
-
-func putKEV(ctx context.Context, cat *catalog.Catalog, l *lists, asOf time.Time) error {
-	if err := cat.PutKEV(ctx, asOf, l.ids()); err != nil {
-		return err
-	}
-	return cat.PutSetting(ctx, listKey(kindKEV), []byte(asOf.Format(time.RFC3339Nano)))
-}
-
-func putEPSS(ctx context.Context, cat *catalog.Catalog, l *lists, asOf time.Time) error {
-	if err := cat.PutEPSS(ctx, asOf, l.all(ctx)); err != nil {
-		return err
-	}
-	return cat.PutSetting(ctx, listKey(kindEPSS), []byte(asOf.Format(time.RFC3339Nano)))
+	return time.Time{}, err
 }
 
 // Status tells per ecosystem how many advisories the catalog holds and how old they are.

@@ -68,8 +68,7 @@ type RecordError struct {
 
 // Error names the record as file!record.
 func (e *RecordError) Error() string {
-	return fmt.Sprintf("%s!%s: %v; nothing of %s was stored: take the record out or fetch the file again",
-		e.File, e.Record, e.Err, e.File)
+	return fmt.Sprintf("%s!%s: %v: take the record out, or fetch the file again", e.File, e.Record, e.Err)
 }
 
 // Unwrap returns what is wrong with the record.
@@ -81,8 +80,13 @@ type FileError struct {
 	Err  error
 }
 
-// Error names the file.
-func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
+// Error names the file, once.
+func (e *FileError) Error() string {
+	if r := (*RecordError)(nil); errors.As(e.Err, &r) && r.File == e.File {
+		return e.Err.Error()
+	}
+	return e.File + ": " + e.Err.Error()
+}
 
 // Unwrap returns what is wrong with the file.
 func (e *FileError) Unwrap() error { return e.Err }

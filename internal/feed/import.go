@@ -73,6 +73,9 @@ func Import(ctx context.Context, cat *catalog.Catalog, path string, progress Pro
 		if ctx.Err() != nil {
 			break
 		}
+		if d.err == nil && d.ecosystem == "" {
+			d.err = d.infer(ctx)
+		}
 		if other := from[d.ecosystem]; d.err == nil && other != "" {
 			d.err = fmt.Errorf("%s is the dump of %s too: import the one that holds; the other would be replaced by it", other, d.ecosystem)
 		}
@@ -100,12 +103,6 @@ func importDump(ctx context.Context, cat *catalog.Catalog, d *dump, progress Pro
 	if err != nil {
 		return res, err
 	}
-	if d.ecosystem == "" {
-		if err := d.infer(ctx); err != nil {
-			return res, err
-		}
-		res.Ecosystem = d.ecosystem
-	}
 	f := catalog.Feed{Source: Source, Ecosystem: d.ecosystem, File: d.name, Replace: true, Fingerprint: fromFile + sum}
 	if d.ecosystem == "" {
 		f.Source, f.Replace = Additions, false
@@ -123,6 +120,9 @@ func importDump(ctx context.Context, cat *catalog.Catalog, d *dump, progress Pro
 	}
 	res.AsOf = f.AsOf
 	loaded, err := cat.PutAdvisories(ctx, f, d.advisories(ctx, progress))
+	if r := (*RecordError)(nil); errors.As(err, &r) {
+		return res, fmt.Errorf("%w; nothing of the file was stored", r)
+	}
 	if err != nil {
 		return res, err
 	}
@@ -273,7 +273,7 @@ func (d *dump) each(batch []entry, f func(raw []byte)) error {
 	return nil
 }
 
-// importList reads CISA's or FIRST's list.
+// importList reads CISA's or FIRST's list. The catalog's own is replaced, be it newer.
 func importList(ctx context.Context, cat *catalog.Catalog, name string, progress Progress) (Result, error) {
 	res := Result{File: filepath.Base(name)}
 	f, err := os.Open(name)
@@ -287,16 +287,20 @@ func importList(ctx context.Context, cat *catalog.Catalog, name string, progress
 			return res, err
 		}
 		res.Records = len(l.exploited)
-		return res, putKEV(ctx, cat, l, res.AsOf)
+		err = cat.PutKEV(ctx, res.AsOf, l.ids())
+	} else {
+		var plain io.Reader
+		if plain, err = gzip.NewReader(f); err != nil {
+			return res, fmt.Errorf("no gzip, as FIRST publishes it: %w", err)
+		}
+		if l.cves, l.scores, res.AsOf, err = ParseEPSS(plain); err != nil {
+			return res, err
+		}
+		res.Records = len(l.cves)
+		err = cat.PutEPSS(ctx, res.AsOf, l.all(ctx))
 	}
-	var plain io.Reader
-	if plain, err = gzip.NewReader(f); err != nil {
-		return res, fmt.Errorf("no gzip, as FIRST publishes it: %w", err)
+	if err == nil {
+		progress.tell(Event{Part: res.File, Done: res.Records, Total: res.Records, Over: true})
 	}
-	if l.cves, l.scores, res.AsOf, err = ParseEPSS(plain); err != nil {
-		return res, err
-	}
-	res.Records = len(l.cves)
-	progress.tell(Event{Part: res.File, Total: res.Records})
-	return res, putEPSS(ctx, cat, l, res.AsOf)
+	return res, err
 }

@@ -57,13 +57,15 @@ type manifest struct {
 	Parts []Part `json:"parts"`
 }
 
-var embeddedOnce = sync.OnceValues(func() (*Snapshot, error) {
+func openEmbedded() (*Snapshot, error) {
 	folder, err := fs.Sub(embedded, "snapshot")
 	if err != nil {
 		return nil, err
 	}
 	return openSnapshot(folder)
-})
+}
+
+var embeddedOnce = sync.OnceValues(openEmbedded)
 
 // Embedded returns the snapshot that is built into the program. It reads the manifest
 // only; a part is opened when something of it is asked for.
