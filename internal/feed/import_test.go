@@ -362,3 +362,34 @@ func TestLoadSnapshotBrokenOff(t *testing.T) {
 		t.Errorf("taken up again: %+v", got)
 	}
 }
+
+// TestImportLayouts has folders in which an ecosystem's records lie twice.
+func TestImportLayouts(t *testing.T) {
+	cat, dir := catalogtest.Open(t), t.TempDir()
+	whole := makeZip(t, zip.Deflate, record("A-1", "npm", "x", "1"), record("B-1", "npm", "x", "2"))
+	put(t, dir, "npm/all.zip", whole)
+	a := record("A-1", "npm", "x", "1")
+	put(t, dir, "npm/"+a.name, a.data) // as OSV's bucket has it: the same once more
+	results, err := Import(ctx, cat, dir, nil, now)
+	if err != nil || len(results) != 1 || results[0].Added != 2 {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	put(t, dir, "all.zip", makeZip(t, zip.Deflate, record("C-1", "npm", "x", "3")))
+	results, err = Import(ctx, cat, dir, nil, now)
+	if err == nil || !strings.Contains(err.Error(), "npm/all.zip: all.zip is the dump of npm too") {
+		t.Errorf("two dumps of one ecosystem: %+v, %v", results, err)
+	}
+	put(t, dir, "npm/all.zip", []byte("PK\x03\x04, cut off"))
+	if err := os.Remove(filepath.Join(dir, "all.zip")); err != nil {
+		t.Fatal(err)
+	}
+	want := "npm/all.zip: a zip that is cut off or damaged (13 bytes): fetch it again: zip: not a valid zip file"
+	if _, err := Import(ctx, cat, dir, nil, now); err == nil || err.Error() != want {
+		t.Errorf("got %v; want %s", err, want)
+	}
+	put(t, dir, "npm/all.zip", makeZip(t, zip.Deflate, a, file{"X-1.json", []byte(`{"id":"X-1","modified":"yesterday"}`)}))
+	want = `npm/all.zip!X-1.json: OSV record X-1: modified: "yesterday" is no time as RFC 3339 writes it: take the record out, or fetch the file again; nothing of the file was stored`
+	if _, err := Import(ctx, cat, dir, nil, now); err == nil || err.Error() != want {
+		t.Errorf("got %v; want %s", err, want)
+	}
+}
