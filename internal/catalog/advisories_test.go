@@ -349,7 +349,7 @@ func TestEnrichment(t *testing.T) {
 func TestLayersAndImages(t *testing.T) {
 	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
 		ctx := t.Context()
-		l := inventory.Layer{Digest: digest("l1"), DiffID: digest("tar"), ExtractedBy: "x1", Removed: []string{"etc/passwd"}, Files: 3, Bytes: 4,
+		l := inventory.Layer{Digest: digest("l1"), ExtractedBy: "x1", Removed: []string{"etc/passwd"}, Files: 3, Bytes: 4,
 			Packages: []inventory.Package{{Key: debianSSL, Type: "deb", Paths: []string{"var/lib/dpkg/status"}}},
 			Written:  inventory.NewPathSet([]uint64{inventory.PathHash("etc/motd"), 7, 1 << 63}),
 			Coverage: inventory.Coverage{Examined: []string{"dpkg"}, Unknown: []inventory.Gap{{Kind: inventory.GapUnread, Path: "a.jar", Reason: "not a zip"}}}}

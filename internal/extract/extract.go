@@ -131,7 +131,7 @@ func (s *Set) Layer(ctx context.Context, d oci.Digest, mediaType string, r io.Re
 	sc := s.scan()
 	st := unpack(src, s.limits)
 	contentErr := sc.tar(ctx, st)
-	diffID, whole := st.close()
+	st.close()
 	if src.err == nil {
 		_, _ = io.Copy(io.Discard, src) // src keeps the error
 	}
@@ -145,13 +145,9 @@ func (s *Set) Layer(ctx context.Context, d oci.Digest, mediaType string, r io.Re
 	}
 	if contentErr != nil {
 		sc.broken(contentErr, st.format, mediaType)
-		whole = false
 	}
 	l := sc.finish()
 	l.Digest, l.Bytes = d, st.total
-	if whole {
-		l.DiffID = diffID
-	}
 	return l, nil
 }
 

@@ -228,8 +228,8 @@ func TestCompression(t *testing.T) {
 			if diff := gocmp.Diff(want, got, gocmp.Comparer(func(a, b oci.Digest) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if sum := oci.DigestOf(oci.SHA256, plain); got.DiffID != sum || got.Bytes != int64(len(plain)) {
-				t.Errorf("diff id %s of %d bytes; want %s of %d", got.DiffID, got.Bytes, sum, len(plain))
+			if got.Bytes != int64(len(plain)) {
+				t.Errorf("%d bytes, want %d", got.Bytes, len(plain))
 			}
 		})
 	}

@@ -3,15 +3,12 @@ package extract
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"fmt"
-	"hash"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/inflate"
 )
 
 const (
@@ -70,7 +67,6 @@ type stream struct {
 	stop   chan struct{}
 	done   chan struct{}
 	limits Limits
-	sum    hash.Hash
 	buf    []byte // the whole of the current chunk
 	rest   []byte // what of it was not read yet
 	total  int64
@@ -85,7 +81,6 @@ func unpack(src *source, limits Limits) *stream {
 		stop:   make(chan struct{}),
 		done:   make(chan struct{}),
 		limits: limits,
-		sum:    sha256.New(),
 	}
 	for range chunks {
 		st.free <- nil // made when first used: most blobs are small
@@ -151,11 +146,7 @@ func (st *stream) produce(src *source, br *bufio.Reader) {
 func (st *stream) decoder(br *bufio.Reader) (io.Reader, func(), error) {
 	switch st.format {
 	case "gzip":
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, func() { _ = z.Close() }, nil // reading told of any error
+		return inflate.NewReader(br), func() {}, nil
 	case "zstd":
 		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(zstdWindow))
@@ -222,7 +213,6 @@ func (st *stream) next() {
 		return
 	}
 	st.buf, st.rest = c.data, c.data
-	st.sum.Write(c.data)
 	st.total += int64(len(c.data))
 	switch {
 	case st.total > st.limits.Unpacked:
@@ -232,8 +222,7 @@ func (st *stream) next() {
 	}
 }
 
-// drain reads what follows the archive, which belongs to the content's hash. It
-// reports whether anything but zeros was there.
+// drain reads what follows the archive, up to the end of the content. It reports whether anything but zeros was there.
 func (st *stream) drain() (more bool, err error) {
 	for {
 		if !more && len(bytes.Trim(st.rest, "\x00")) > 0 {
@@ -250,10 +239,8 @@ func (st *stream) drain() (more bool, err error) {
 	}
 }
 
-// close ends the goroutine and waits for it. The digest is that of the whole
-// content if whole is true.
-func (st *stream) close() (d oci.Digest, whole bool) {
+// close ends the goroutine and waits for it.
+func (st *stream) close() {
 	close(st.stop)
 	<-st.done
-	return oci.DigestFrom(oci.SHA256, st.sum), st.err == io.EOF
 }

@@ -103,8 +103,6 @@ type Coverage struct {
 // Layer is all that one layer's bytes tell, independent of any image it is part of.
 type Layer struct {
 	Digest oci.Digest `json:"digest"`
-	// DiffID is the digest of the uncompressed tar, zero if the stream broke off.
-	DiffID oci.Digest `json:"diffId,omitzero"`
 	// ExtractedBy is the version of the extractor set; another set reads the layer anew.
 	ExtractedBy string    `json:"extractedBy"`
 	Distro      Distro    `json:"distro,omitzero"`

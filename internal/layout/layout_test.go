@@ -18,7 +18,7 @@ const module = "pratique.dev/pratique/"
 
 // floors lists every package, the ground first.
 var floors = [][]string{
-	{"internal/oci", "internal/version"},
+	{"internal/inflate", "internal/oci", "internal/version"},
 	{"internal/access", "internal/blob", "internal/inventory"},
 	{"internal/blob/azureblob", "internal/blob/blobtest", "internal/blob/fileblob",
 		"internal/blob/memblob", "internal/blob/s3blob", "internal/extract", "internal/vuln"},

@@ -225,11 +225,7 @@ func (l *local) readLayer(ctx context.Context, d oci.Descriptor, progress func(i
 	if _, err := io.Copy(io.Discard, counted); err != nil {
 		return inventory.Layer{}, fmt.Errorf("read layer %s of %s: %w", d.Digest, l.Name(), err)
 	}
-	got := oci.DigestFrom(d.Digest.Algorithm(), h)
-	if _, ok := l.Target.(manifester); ok && !layer.DiffID.IsZero() {
-		got = layer.DiffID // a saved layer goes by the digest of its uncompressed form
-	}
-	if got != d.Digest {
+	if got := oci.DigestFrom(d.Digest.Algorithm(), h); got != d.Digest {
 		return inventory.Layer{}, fmt.Errorf("layer %s of %s is damaged: its content has the digest %s", d.Digest, l.Name(), got)
 	}
 	return layer, nil

@@ -14,9 +14,9 @@ import (
 	"os"
 	"path"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"pratique.dev/pratique/internal/inflate"
 	"pratique.dev/pratique/internal/oci"
 )
 
@@ -87,12 +87,8 @@ func (a *archive) unpack(ctx context.Context, tempDir string) error {
 	}
 	var r io.Reader
 	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(bufio.NewReaderSize(a.f, 1<<20))
-		if err != nil {
-			return err
-		}
-		r = z
+	case bytes.HasPrefix(head, gzipMagic):
+		r = inflate.NewReader(a.f)
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(a.f, zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
@@ -308,11 +304,22 @@ func (t *savedTarget) manifest(d oci.Descriptor) (oci.Manifest, error) {
 	return m, nil
 }
 
-// Fetch opens a config's or a layer's file.
+// Fetch opens a config's or a layer's file. A layer that was compressed all the same
+// is unpacked, so that its digest is the diff id.
 func (t *savedTarget) Fetch(_ context.Context, d oci.Descriptor) (io.ReadCloser, error) {
 	name, ok := t.files[d.Digest]
 	if !ok {
 		return nil, fmt.Errorf("%s: %s: %w", t.name, cmp.Or(d.MediaType, "content"), errAbsent)
 	}
-	return t.open(name)
+	r, err := t.open(name)
+	if err != nil || d.MediaType == oci.MediaTypeDockerConfig {
+		return r, err
+	}
+	br := bufio.NewReader(r)
+	if head, err := br.Peek(2); err == nil && bytes.Equal(head, gzipMagic) {
+		return io.NopCloser(inflate.NewReader(br)), nil
+	}
+	return io.NopCloser(br), nil
 }
+
+var gzipMagic = []byte{0x1f, 0x8b} // RFC 1952, 2.3.1
