@@ -266,7 +266,8 @@ const (
 	hasComment   = 1 << 4
 )
 
-// header passes over a member's header.
+// header passes over a member's header, its own checksum included: what it says
+// matters to nobody here.
 func (z *Reader) header() error {
 	z.more(10)
 	if z.ie-z.ip < 10 {

@@ -183,6 +183,9 @@ func FuzzReader(f *testing.F) {
 		if werr == nil {
 			want, werr = io.ReadAll(io.LimitReader(z, 4<<20))
 		}
+		if errors.Is(werr, gzip.ErrHeader) && err == nil {
+			return // long names and wrong checksums of headers, which are passed over here
+		}
 		if (err == nil) != (werr == nil) {
 			t.Fatalf("error %v, the standard library's %v", err, werr)
 		}
