@@ -66,7 +66,7 @@ func serve(w http.ResponseWriter, r *http.Request, d oci.Digest, content io.Read
 }
 
 func (s *server) manifestPut(w http.ResponseWriter, r *http.Request, c call) error {
-	raw, err := s.readManifest(w, r)
+	raw, err := readManifest(w, r)
 	if err != nil {
 		return err
 	}
@@ -97,15 +97,13 @@ func findings(n catalog.Counts) string {
 }
 
 // readManifest takes a manifest's bytes and no more than there may be.
-func (s *server) readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	tooLarge := statusError{oci.Errorf(oci.CodeManifestInvalid, "the manifest has more than %d bytes, which is the most that is accepted", oci.MaxManifestSize),
 		http.StatusRequestEntityTooLarge}
 	if r.ContentLength > oci.MaxManifestSize {
 		return nil, tooLarge
 	}
-	body, done := s.body(w, r)
-	defer done()
-	raw, err := io.ReadAll(http.MaxBytesReader(w, body, oci.MaxManifestSize))
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, oci.MaxManifestSize))
 	var max *http.MaxBytesError
 	switch {
 	case errors.As(err, &max):

@@ -136,6 +136,7 @@ type call struct {
 // it would lose io.ReaderFrom and with it the kernel's way of sending files.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	s.timed(w, r)
 	t, bad := parse(r.Method, r.URL.Path)
 	by, err := s.admit(w, r, t, bad != nil)
 	if err == nil && bad != nil {

@@ -56,9 +56,7 @@ func (s *server) tokenAsker(w http.ResponseWriter, r *http.Request) (p access.Pr
 	if r.Method == http.MethodGet {
 		scopes = r.URL.Query()["scope"]
 	} else {
-		body, done := s.body(w, r)
-		defer done()
-		r.Body = http.MaxBytesReader(w, body, maxForm)
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if err := r.ParseForm(); err != nil {
 			return access.Principal{}, nil, statusError{oci.Errorf(oci.CodeUnsupported, "the form cannot be read, or has more than %d bytes", maxForm), http.StatusBadRequest}
 		}

@@ -55,23 +55,45 @@ func TestStalledBody(t *testing.T) {
 	srv := httptest.NewServer(ociserver.New(w.reg, w.ident, ociserver.Options{BodyTimeout: 30 * time.Millisecond}))
 	defer srv.Close()
 	loc := w.want(w.do(request{method: "POST", path: "/v2/app/blobs/uploads/"}), 202, "").Header.Get("Location")
-	c, err := net.Dial("tcp", srv.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	stall := func(method, path string, known bool) (int, string) {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		req := httptest.NewRequest(method, path, nil)
+		if known {
+			req.SetBasicAuth("admin", secret)
+		}
+		if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: 1000\r\n\r\nsome bytes", method, path, req.Header.Get("Authorization")); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(b)
 	}
-	defer c.Close()
-	req := httptest.NewRequest(http.MethodPatch, loc, nil)
-	req.SetBasicAuth("admin", secret)
-	if _, err := fmt.Fprintf(c, "PATCH %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: 1000\r\n\r\nsome bytes", loc, req.Header.Get("Authorization")); err != nil {
-		t.Fatal(err)
+	if status, b := stall("PATCH", loc, true); status != 400 || !strings.Contains(b, "broke off after 10 bytes") {
+		t.Errorf("PATCH: %d %s; want to hear how far it came", status, b)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(c), req)
-	if err != nil {
-		t.Fatal(err)
+	if status, b := stall("PUT", "/v2/app/manifests/1", true); status != 400 || !strings.Contains(b, "broke off after 10 bytes") {
+		t.Errorf("PUT of a manifest: %d %s; want to hear how far it came", status, b)
 	}
-	b, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != 400 || !strings.Contains(string(b), "broke off after 10 bytes") {
-		t.Errorf("%d %s, %v; want to hear how far it came", res.StatusCode, b, err)
+	// Nor does who is refused, or a body that nobody wants, hold a connection.
+	if status, _ := stall("PATCH", loc, false); status != 401 {
+		t.Errorf("without credentials: %d", status)
+	}
+	if status, _ := stall("GET", "/v2/", true); status != 200 {
+		t.Errorf("GET: %d", status)
+	}
+	if status, _ := stall("POST", "/v2/token", false); status != 400 {
+		t.Errorf("POST of a form: %d", status)
 	}
 	if got := w.want(w.do(request{method: "GET", path: loc}), 204, "").Header.Get("Range"); got != "0-9" {
 		t.Errorf("Range %q, want what was sent", got)

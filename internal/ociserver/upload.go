@@ -11,12 +11,17 @@ import (
 	"pratique.dev/pratique/internal/registry"
 )
 
-// body is a request's body that is given up when it brings nothing for
-// Options.BodyTimeout. done lifts the deadline again.
-func (s *server) body(w http.ResponseWriter, r *http.Request) (body io.ReadCloser, done func()) {
-	b := &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), wait: s.o.BodyTimeout}
-	// A writer without deadlines is one of a test.
-	return b, func() { _ = b.rc.SetReadDeadline(time.Time{}) }
+// timed puts a request's body under a deadline: it is given up when it brings nothing
+// for Options.BodyTimeout. That holds for the rest as well that the server reads away
+// when a handler has not taken all of it, which is why the deadline is lifted only at
+// the body's end; the server lifts it before the next request.
+func (s *server) timed(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	p := &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), wait: s.o.BodyTimeout}
+	p.move(time.Now())
+	r.Body = p
 }
 
 // patient moves the connection's read deadline on as long as bytes come.
@@ -27,13 +32,22 @@ type patient struct {
 	moved time.Time // when the deadline was last set
 }
 
+func (p *patient) move(now time.Time) {
+	_ = p.rc.SetReadDeadline(now.Add(p.wait)) // a writer without deadlines is one of a test
+	p.moved = now
+}
+
 func (p *patient) Read(b []byte) (int, error) {
 	// Not at every read: a deadline that is off by a tenth does no harm.
 	if now := time.Now(); now.Sub(p.moved) > p.wait/10 {
-		_ = p.rc.SetReadDeadline(now.Add(p.wait))
-		p.moved = now
+		p.move(now)
 	}
-	return p.ReadCloser.Read(b)
+	n, err := p.ReadCloser.Read(b)
+	if errors.Is(err, io.EOF) {
+		// From here on the server listens whether the client is still there.
+		_ = p.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // uploadBegin answers the POST: a mount, a blob in one request, or a new upload.
@@ -87,9 +101,7 @@ func (s *server) putBlob(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
-	body, done := s.body(w, r)
-	defer done()
-	if err := s.reg.PutBlob(r.Context(), c.repo, registry.Chunk{At: 0, Size: r.ContentLength, Body: body}, d); err != nil {
+	if err := s.reg.PutBlob(r.Context(), c.repo, registry.Chunk{At: 0, Size: r.ContentLength, Body: r.Body}, d); err != nil {
 		return err
 	}
 	created(w, c.repo, d)
@@ -122,21 +134,20 @@ func progress(w http.ResponseWriter, repo oci.Repository, st registry.Status) {
 	h.Set("Content-Length", "0")
 }
 
-// chunk is what the request says of the bytes that it brings.
-func (s *server) chunk(w http.ResponseWriter, r *http.Request) (c registry.Chunk, done func(), err error) {
-	c = registry.Chunk{At: -1, Size: r.ContentLength}
+// chunkOf is what the request says of the bytes that it brings.
+func chunkOf(r *http.Request) (registry.Chunk, error) {
+	c := registry.Chunk{At: -1, Size: r.ContentLength, Body: r.Body}
 	if text := r.Header.Get("Content-Range"); text != "" {
 		cr, err := parseContentRange(text)
 		if err != nil {
-			return c, nil, oci.Errorf(oci.CodeBlobUploadInvalid, "%v", err)
+			return c, oci.Errorf(oci.CodeBlobUploadInvalid, "%v", err)
 		}
 		if c.Size >= 0 && c.Size != cr.size() {
-			return c, nil, oci.Errorf(oci.CodeSizeInvalid, "Content-Range %.60s names %d bytes, but Content-Length is %d", text, cr.size(), c.Size)
+			return c, oci.Errorf(oci.CodeSizeInvalid, "Content-Range %.60s names %d bytes, but Content-Length is %d", text, cr.size(), c.Size)
 		}
 		c.At, c.Size = cr.first, cr.size()
 	}
-	c.Body, done = s.body(w, r)
-	return c, done, nil
+	return c, nil
 }
 
 // outOfOrder adds to the refusal of a chunk where the upload really is (distribution-spec,
@@ -152,11 +163,10 @@ func (s *server) outOfOrder(w http.ResponseWriter, r *http.Request, c call, err 
 }
 
 func (s *server) uploadAppend(w http.ResponseWriter, r *http.Request, c call) error {
-	chunk, done, err := s.chunk(w, r)
+	chunk, err := chunkOf(r)
 	if err != nil {
 		return err
 	}
-	defer done()
 	st, err := s.reg.Append(r.Context(), c.repo, c.upload, chunk)
 	if err != nil {
 		return s.outOfOrder(w, r, c, err)
@@ -171,11 +181,10 @@ func (s *server) uploadFinish(w http.ResponseWriter, r *http.Request, c call) er
 	if err != nil {
 		return err
 	}
-	chunk, done, err := s.chunk(w, r)
+	chunk, err := chunkOf(r)
 	if err != nil {
 		return err
 	}
-	defer done()
 	if err := s.reg.FinishUpload(r.Context(), c.repo, c.upload, chunk, d); err != nil {
 		return s.outOfOrder(w, r, c, err)
 	}
