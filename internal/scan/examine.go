@@ -5,18 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"pratique.dev/pratique/internal/inventory"
 	"pratique.dev/pratique/internal/oci"
 )
 
-// maxFollowed bounds the uploads that are examined while they come in. What goes
-// beyond it is read from the store once its manifest is judged.
-const maxFollowed = 16
+// Bounds of what is done beside a push.
+const (
+	// maxFollowed bounds the uploads that are examined while they come in. What goes
+	// beyond it is read from the store once its manifest is judged.
+	maxFollowed = 16
+	// followIdle is how long an examination waits for the next byte of its upload.
+	followIdle = time.Minute
+	// patience is how long an upload has the cores to itself, and how long in all an
+	// examination waits for uploads: over a fast link the bytes are in sooner than they
+	// can be unpacked, and unpacking meanwhile would only hold them up.
+	patience = 1500 * time.Millisecond
+)
 
 // exam is the examination of one upload. done is closed when it is over; layer and
 // err are set before.
 type exam struct {
+	begun  time.Time
 	done   chan struct{}
 	cancel context.CancelFunc
 	layer  inventory.Layer
@@ -32,7 +43,7 @@ func (s *Service) Begin(uploadID string, open func(context.Context) (io.ReadClos
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &exam{done: make(chan struct{}), cancel: cancel}
+	e := &exam{begun: time.Now(), done: make(chan struct{}), cancel: cancel}
 	s.uploads[uploadID] = e
 	s.running.Go(func() {
 		defer cancel()
@@ -43,8 +54,44 @@ func (s *Service) Begin(uploadID string, open func(context.Context) (io.ReadClos
 			return
 		}
 		defer r.Close()
-		e.layer, e.err = s.unpack(ctx, oci.Digest{}, "", r)
+		idle := time.AfterFunc(followIdle, cancel)
+		defer idle.Stop()
+		e.layer, e.err = s.unpack(ctx, oci.Digest{}, "", &timed{r, idle})
 	})
+}
+
+// timed puts a timer off with every read that gives something.
+type timed struct {
+	r    io.Reader
+	idle *time.Timer
+}
+
+func (t *timed) Read(p []byte) (int, error) {
+	t.idle.Reset(followIdle)
+	return t.r.Read(p)
+}
+
+// pushed returns a channel that is closed when no upload under way is younger than
+// patience any more, at the latest after that time; nil if there is none.
+func (s *Service) pushed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, e := range s.uploads {
+		if now.Sub(e.begun) < patience {
+			return s.quiet
+		}
+	}
+	return nil
+}
+
+// end forgets an upload. The caller holds mu.
+func (s *Service) end(uploadID string) {
+	delete(s.uploads, uploadID)
+	if len(s.uploads) == 0 {
+		close(s.quiet)
+		s.quiet = make(chan struct{})
+	}
 }
 
 // Abort ends the examination of an upload that is given up.
@@ -53,7 +100,7 @@ func (s *Service) Abort(uploadID string) {
 	defer s.mu.Unlock()
 	if e, ok := s.uploads[uploadID]; ok {
 		e.cancel()
-		delete(s.uploads, uploadID)
+		s.end(uploadID)
 	}
 }
 
@@ -66,7 +113,7 @@ func (s *Service) Commit(uploadID string, d oci.Digest) {
 	if !ok {
 		return
 	}
-	delete(s.uploads, uploadID)
+	s.end(uploadID)
 	if _, twice := s.byDigest[d]; twice {
 		e.cancel()
 		return
@@ -157,7 +204,7 @@ func (s *Service) readLayer(ctx context.Context, d oci.Descriptor) (inventory.La
 // unpack takes down a layer while holding one of the Service's slots, which it gives
 // up whenever it has to wait for bytes: a slow push holds no core.
 func (s *Service) unpack(ctx context.Context, d oci.Digest, mediaType string, r io.Reader) (inventory.Layer, error) {
-	y := &yielding{ctx: ctx, r: r, slots: s.slots}
+	y := &yielding{ctx: ctx, r: r, slots: s.slots, pushed: s.pushed, patience: patience}
 	if err := y.acquire(); err != nil {
 		return inventory.Layer{}, err
 	}
@@ -165,15 +212,30 @@ func (s *Service) unpack(ctx context.Context, d oci.Digest, mediaType string, r 
 	return s.set.Layer(ctx, d, mediaType, y)
 }
 
-// yielding is a reader that gives its slot to others while it reads.
+// yielding is a reader that gives its slot to others while it reads, and lets uploads
+// go first as long as it has patience.
 type yielding struct {
-	ctx   context.Context //nolint:containedctx // an io.Reader cannot take one
-	r     io.Reader
-	slots chan struct{}
-	held  bool
+	ctx      context.Context //nolint:containedctx // an io.Reader cannot take one
+	r        io.Reader
+	slots    chan struct{}
+	held     bool
+	pushed   func() <-chan struct{}
+	patience time.Duration
 }
 
 func (y *yielding) acquire() error {
+	if quiet := y.pushed(); quiet != nil && y.patience > 0 {
+		start := time.Now()
+		timer := time.NewTimer(y.patience)
+		defer timer.Stop()
+		select {
+		case <-quiet:
+		case <-timer.C:
+		case <-y.ctx.Done():
+			return y.ctx.Err()
+		}
+		y.patience -= time.Since(start)
+	}
 	select {
 	case y.slots <- struct{}{}:
 		y.held = true

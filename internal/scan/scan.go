@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	uploads  map[string]*exam     // by upload id
+	quiet    chan struct{}        // closed when the last of uploads ends, and made anew
 	byDigest map[oci.Digest]*exam // committed, not yet in the catalog
 	running  sync.WaitGroup
 }
@@ -65,7 +67,7 @@ func New(cat *catalog.Catalog, store blob.Store, set *extract.Set, o Options) *S
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	return &Service{cat: cat, store: store, set: set, o: o,
-		slots: make(chan struct{}, o.Workers), wake: make(chan struct{}, 1), ready: make(chan struct{}),
+		slots: make(chan struct{}, o.Workers), wake: make(chan struct{}, 1), ready: make(chan struct{}), quiet: make(chan struct{}),
 		uploads: map[string]*exam{}, byDigest: map[oci.Digest]*exam{}}
 }
 
@@ -88,6 +90,7 @@ func (s *Service) Close() { s.running.Wait() }
 const (
 	lease      = 5 * time.Minute  // a claim on a due manifest; another replica takes over after it
 	idle       = 15 * time.Second // how often is looked without having been told
+	trimAfter  = 5 * time.Second  // of rest after work, before memory is given back
 	firstRetry = 5 * time.Second
 	lastRetry  = 10 * time.Minute
 )
@@ -99,6 +102,7 @@ func (s *Service) Run(ctx context.Context) {
 		return
 	case <-s.ready:
 	}
+	rest := idle
 	for ctx.Err() == nil {
 		due, err := s.cat.Due(ctx, s.o.Now(), lease, 16)
 		if err != nil && ctx.Err() == nil {
@@ -113,7 +117,12 @@ func (s *Service) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
-		case <-time.After(idle):
+			rest = trimAfter
+		case <-time.After(rest):
+			if rest == trimAfter {
+				debug.FreeOSMemory()
+				rest = idle
+			}
 		}
 	}
 }
