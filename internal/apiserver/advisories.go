@@ -90,7 +90,8 @@ func (s *Server) receive(dir string, w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, http.MaxBytesReader(w, r.Body, maxDump))
+	body := &patient{r: http.MaxBytesReader(w, r.Body, maxDump), rc: http.NewResponseController(w)}
+	_, err = io.Copy(f, body)
 	err = errors.Join(err, f.Close())
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
@@ -100,6 +101,23 @@ func (s *Server) receive(dir string, w http.ResponseWriter, r *http.Request) err
 		return fmt.Errorf("receive dump: %w", err)
 	}
 	return nil
+}
+
+// patient puts the read deadline off with every read, and lifts it at the end, from where on
+// the server listens whether the client is still there.
+type patient struct {
+	r  io.Reader
+	rc *http.ResponseController
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	// A writer without deadlines is one of a test.
+	_ = p.rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	n, err := p.r.Read(b)
+	if errors.Is(err, io.EOF) {
+		_ = p.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // eventWriter sends progress, at most ten lines a second.
@@ -118,6 +136,7 @@ func (e *eventWriter) progress(p api.Progress) {
 
 func (e *eventWriter) write(ev api.ImportEvent) {
 	// A client that is gone cannot be told; the import goes on by its context.
+	_ = e.flush.SetWriteDeadline(time.Now().Add(answerTimeout))
 	_ = e.enc.Encode(ev)
 	_ = e.flush.Flush()
 }

@@ -100,9 +100,23 @@ var routes = []route{
 	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
 }
 
+// Bounds of a request's time. A body that brings nothing for bodyTimeout is given up,
+// also one that is read away because its request is refused; an answer must be taken
+// within answerTimeout, a line of an import's progress each.
+const (
+	bodyTimeout   = time.Minute
+	answerTimeout = 5 * time.Minute
+)
+
 // guard refuses whoever is not known or may not; only then the handler runs.
 func (s *Server) guard(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		// A writer without deadlines is one of a test.
+		_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
+		if r.Body != nil && r.Body != http.NoBody {
+			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
 		p, grants, err := s.o.Identity.Authenticate(r)
 		if err != nil && !s.o.Identity.Unproven(err) {
 			s.fail(w, r, err)

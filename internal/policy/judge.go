@@ -164,7 +164,7 @@ func (p Policy) findings(all []vuln.Finding) []Reason {
 	var out []Reason
 	for _, f := range slices.SortedFunc(slices.Values(all), vuln.Compare) {
 		if rule := p.rule(f); rule != "" {
-			out = append(out, Reason{Rule: rule, Message: p.describe(f), Finding: f.ID, Package: f.Package.Name + " " + f.Package.Version})
+			out = append(out, Reason{Rule: rule, Message: p.describe(f), Finding: f.ID, Package: f.Package.Name})
 		}
 	}
 	return out
