@@ -114,6 +114,7 @@ func (s *Server) guard(rt route) http.Handler {
 		rc := http.NewResponseController(w)
 		// A writer without deadlines is one of a test.
 		_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
+		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // the connection's next request sets its own
 		if r.Body != nil && r.Body != http.NoBody {
 			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
