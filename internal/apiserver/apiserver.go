@@ -222,7 +222,7 @@ func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error 
 	out := api.ImageList{Images: []api.Image{}}
 	for _, l := range rows {
 		out.Images = append(out.Images, api.Image{Repository: l.Repo, Tag: l.Tag, Digest: l.Digest, MediaType: l.MediaType,
-			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: report.Counts(l.Counts)})
+			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: l.Counts})
 	}
 	if len(rows) == limit {
 		last := rows[len(rows)-1]

@@ -11,6 +11,7 @@ import (
 
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/report"
 )
 
 // Manifest is a manifest as one repository holds it.
@@ -30,18 +31,8 @@ type Manifest struct {
 	Attempts int
 }
 
-// Counts are the findings of an image by severity, and how many of them have a fix
-// or are known to be exploited.
-type Counts struct {
-	Critical  int `json:"critical"`
-	High      int `json:"high"`
-	Medium    int `json:"medium"`
-	Low       int `json:"low"`
-	None      int `json:"none"`
-	Unknown   int `json:"unknown"`
-	Fixable   int `json:"fixable"`
-	Exploited int `json:"exploited"`
-}
+// Counts are kept beside a verdict.
+type Counts = report.Counts
 
 // Parsed fills in the parts of the document.
 func (m Manifest) Parsed() (Manifest, error) {

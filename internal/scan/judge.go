@@ -104,7 +104,7 @@ func (s *Service) judgeIndex(ctx context.Context, m oci.Manifest) (judgement, er
 		}
 		v.Platform = platformName(c)
 		children = append(children, v)
-		j.counts = catalog.Counts(report.Counts(j.counts).Add(report.Counts(n)))
+		j.counts = j.counts.Add(n)
 	}
 	j.verdict = policy.Worst(children...)
 	j.verdict.At = s.o.Now()
@@ -124,7 +124,7 @@ func (s *Service) judgeImage(ctx context.Context, m oci.Manifest) (judgement, er
 		return judgement{}, err
 	}
 	v := policy.Judge(s.o.Policies, a.subject(m.Digest), s.o.Now())
-	return judgement{v, catalog.Counts(report.Count(a.findings))}, nil
+	return judgement{v, report.Count(a.findings)}, nil
 }
 
 // assess gathers all that is known of a manifest that is no index.
