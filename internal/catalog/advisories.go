@@ -24,8 +24,11 @@ type Feed struct {
 	Source, Ecosystem string
 	File              string    // where it came from, for people
 	AsOf              time.Time // what its content is as of
-	Replace           bool      // records that are not in this loading are removed
-	Fingerprint       string    // of the file, see FeedFingerprint
+	// Covers says how far single ecosystems are covered, where that is otherwise than
+	// whole and as of AsOf.
+	Covers      map[string]vuln.Coverage
+	Replace     bool   // records that are not in this loading are removed
+	Fingerprint string // of the file, see FeedFingerprint
 }
 
 // Loaded says what PutAdvisories did.
@@ -353,6 +356,15 @@ func (l *loading) end(ctx context.Context) error {
 	}
 	if _, err := l.t.exec(ctx, `delete from feed_ecosystems where feed_id = $1 and records <= 0`, l.id); err != nil {
 		return err
+	}
+	if _, err := l.t.exec(ctx, `update feed_ecosystems set as_of = null, partial = '' where feed_id = $1`, l.id); err != nil {
+		return err
+	}
+	for e, c := range l.feed.Covers {
+		if _, err := l.t.exec(ctx, `update feed_ecosystems set as_of = $3, partial = $4 where feed_id = $1 and ecosystem = $2`,
+			l.id, e, micros(c.AsOf), c.Partial); err != nil {
+			return err
+		}
 	}
 	newest := `cast($2 as bigint)`
 	if !l.feed.Replace {

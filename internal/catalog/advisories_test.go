@@ -249,7 +249,7 @@ func TestCoverage(t *testing.T) {
 		alpine, npm := records(t, "Alpine"), records(t, "npm")
 		must(c.PutAdvisories(ctx, feed("Alpine"), all(alpine)))(t)
 		covered := must(c.CoveredEcosystems(ctx))(t)
-		equal(t, []time.Time{covered["Alpine:v3.9"], covered["npm"]}, []time.Time{now, {}})
+		equal(t, []time.Time{covered["Alpine:v3.9"].AsOf, covered["npm"].AsOf}, []time.Time{now, {}})
 
 		// A single record is no coverage.
 		extra := catalog.Feed{Source: "additions", AsOf: now, Fingerprint: "f"}
@@ -260,8 +260,16 @@ func TestCoverage(t *testing.T) {
 		n := feed("npm")
 		n.AsOf = now.Add(-time.Hour)
 		must(c.PutAdvisories(ctx, n, all(npm)))(t)
-		equal(t, must(c.CoveredEcosystems(ctx))(t)["npm"], n.AsOf)
+		equal(t, must(c.CoveredEcosystems(ctx))(t)["npm"].AsOf, n.AsOf)
 		equal(t, must(c.FeedFingerprint(ctx, "OSV", "npm"))(t), "f1")
+
+		// A feed says how far it reaches; the next loading says so anew.
+		n.Covers = map[string]vuln.Coverage{"npm": {AsOf: now.Add(-time.Minute), Partial: "one package"}}
+		must(c.PutAdvisories(ctx, n, all(npm)))(t)
+		equal(t, must(c.CoveredEcosystems(ctx))(t)["npm"], vuln.Coverage{AsOf: now.Add(-time.Minute), Partial: "one package"})
+		n.Covers = nil
+		must(c.PutAdvisories(ctx, n, all(npm)))(t)
+		equal(t, must(c.CoveredEcosystems(ctx))(t)["npm"], vuln.Coverage{AsOf: n.AsOf})
 
 		newest := time.Time{}
 		for _, a := range alpine {

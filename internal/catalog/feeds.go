@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"pratique.dev/pratique/internal/vuln"
 )
 
 // FeedFingerprint returns the fingerprint that the file of a source and ecosystem had
@@ -112,14 +114,14 @@ func (c *Catalog) feedEcosystems(ctx context.Context) (map[int64]map[string]int,
 // coverage is what CoveredEcosystems found at a generation of the advisories.
 type coverage struct {
 	generation int64
-	byName     map[string]time.Time
+	byName     map[string]vuln.Coverage
 }
 
-// CoveredEcosystems returns every Key.Ecosystem that has advisories, with what the
-// newest of its feeds is as of. An ecosystem counts as covered only by a feed that
+// CoveredEcosystems returns every Key.Ecosystem that has advisories, with how far the
+// newest of its feeds reaches. An ecosystem counts as covered only by a feed that
 // stands for it as a whole: a single record about a distribution says nothing of its
 // other packages. The caller must not change the map.
-func (c *Catalog) CoveredEcosystems(ctx context.Context) (map[string]time.Time, error) {
+func (c *Catalog) CoveredEcosystems(ctx context.Context) (map[string]vuln.Coverage, error) {
 	var generation int64
 	if err := c.read.row(ctx, `select value from counters where name = 'advisories'`).Scan(&generation); err != nil {
 		return nil, fmt.Errorf("covered ecosystems: %w", asKnown(err))
@@ -130,14 +132,14 @@ func (c *Catalog) CoveredEcosystems(ctx context.Context) (map[string]time.Time, 
 	if known.byName != nil && known.generation == generation {
 		return known.byName, nil
 	}
-	out := map[string]time.Time{}
-	rows, err := c.read.query(ctx, `select f.ecosystem, e.ecosystem, f.as_of from feeds f join feed_ecosystems e on e.feed_id = f.id`)
+	out := map[string]vuln.Coverage{}
+	rows, err := c.read.query(ctx, `select f.ecosystem, e.ecosystem, coalesce(e.as_of, f.as_of), e.partial from feeds f join feed_ecosystems e on e.feed_id = f.id`)
 	_, err = collect(rows, err, func(r *sql.Rows) (struct{}, error) {
-		var feed, ecosystem string
+		var feed, ecosystem, partial string
 		var asOf int64
-		err := r.Scan(&feed, &ecosystem, &asOf)
-		if t := fromMicros(&asOf); base(feed) == base(ecosystem) && t.After(out[ecosystem]) {
-			out[ecosystem] = t
+		err := r.Scan(&feed, &ecosystem, &asOf, &partial)
+		if t := fromMicros(&asOf); base(feed) == base(ecosystem) && t.After(out[ecosystem].AsOf) {
+			out[ecosystem] = vuln.Coverage{AsOf: t, Partial: partial}
 		}
 		return struct{}{}, err
 	})

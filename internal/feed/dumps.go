@@ -87,7 +87,7 @@ func (d *Dumps) take(ctx context.Context, x *dump, s *search, progress Progress)
 	if x.ecosystem != "" && !s.bases[x.ecosystem] {
 		return nil
 	}
-	p := Part{Kind: kindOSV, Ecosystem: x.ecosystem, File: x.name, Records: len(x.entries), Covers: map[string]time.Time{}}
+	p := Part{Kind: kindOSV, Ecosystem: x.ecosystem, File: x.name, Records: len(x.entries), Covers: map[string]vuln.Coverage{}}
 	done, size := 0, int64(0)
 	for r, err := range inOrder(ctx, x.batches(), func(b []entry) (*catch, error) { return s.filter(x, b) }) {
 		if err != nil {
@@ -95,7 +95,7 @@ func (d *Dumps) take(ctx context.Context, x *dump, s *search, progress Progress)
 		}
 		for e := range r.ecosystems {
 			if x.ecosystem != "" && base(e) == x.ecosystem {
-				p.Covers[e] = time.Time{}
+				p.Covers[e] = vuln.Coverage{}
 			}
 		}
 		for _, a := range r.advisories {
@@ -107,7 +107,7 @@ func (d *Dumps) take(ctx context.Context, x *dump, s *search, progress Progress)
 	}
 	p.AsOf = p.Newest
 	for e := range p.Covers {
-		p.Covers[e] = p.AsOf
+		p.Covers[e] = vuln.Coverage{AsOf: p.AsOf}
 	}
 	d.parts = append(d.parts, p)
 	progress.tell(Event{Part: x.name, Done: done, Total: len(x.entries), Bytes: size, Over: true})
@@ -198,7 +198,7 @@ func (d *Dumps) Covers(ecosystem string) bool {
 }
 
 // Covered is Covers with the date of the newest record of that dump.
-func (d *Dumps) Covered(ecosystem string) (time.Time, bool) { return covered(d.parts, ecosystem) }
+func (d *Dumps) Covered(ecosystem string) (vuln.Coverage, bool) { return covered(d.parts, ecosystem) }
 
 // Lookup returns the advisories that name a package; their Affected holds only what is
 // said of that package. Asking for what OpenDumps was not told to look for is an error.

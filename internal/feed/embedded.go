@@ -89,7 +89,7 @@ func (s *Snapshot) loadPart(ctx context.Context, cat *catalog.Catalog, i int, pr
 	}
 	all := flatten(inOrder(ctx, blocks, work), Event{Part: p.Ecosystem, Total: p.Records}, progress)
 	_, err = cat.PutAdvisories(ctx, catalog.Feed{Source: Source, Ecosystem: p.Ecosystem, File: embeddedFile,
-		AsOf: p.AsOf, Replace: true, Fingerprint: p.fingerprint()}, all)
+		AsOf: p.AsOf, Covers: p.Covers, Replace: true, Fingerprint: p.fingerprint()}, all)
 	return err
 }
 

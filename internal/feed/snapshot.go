@@ -27,13 +27,13 @@ type Part struct {
 	Records   int       `json:"records"`
 	AsOf      time.Time `json:"asOf"`            // the state of the source that it shows
 	Newest    time.Time `json:"newest,omitzero"` // when the newest record was changed
-	// Covers says of each ecosystem, as packages name it ("Debian:12"), as of when it is covered.
-	Covers      map[string]time.Time `json:"covers,omitempty"`
-	Licence     string               `json:"licence,omitempty"`
-	Attribution string               `json:"attribution,omitempty"`
-	Sources     []string             `json:"sources,omitempty"` // public repository, commit, date
-	Note        string               `json:"note,omitempty"`    // what is missing
-	SHA256      string               `json:"sha256,omitempty"`  // of File
+	// Covers says of each ecosystem, as packages name it ("Debian:12"), how far it is covered.
+	Covers      map[string]vuln.Coverage `json:"covers,omitempty"`
+	Licence     string                   `json:"licence,omitempty"`
+	Attribution string                   `json:"attribution,omitempty"`
+	Sources     []string                 `json:"sources,omitempty"` // public repository, commit, date
+	Note        string                   `json:"note,omitempty"`    // what is missing
+	SHA256      string                   `json:"sha256,omitempty"`  // of File
 }
 
 // The kinds of parts.
@@ -133,20 +133,22 @@ func (s *Snapshot) Covers(ecosystem string) bool {
 	return ok
 }
 
-// Covered is Covers with the date as of which the ecosystem is covered.
-func (s *Snapshot) Covered(ecosystem string) (time.Time, bool) { return covered(s.parts, ecosystem) }
+// Covered is Covers with how far the ecosystem is covered.
+func (s *Snapshot) Covered(ecosystem string) (vuln.Coverage, bool) {
+	return covered(s.parts, ecosystem)
+}
 
-func covered(parts []Part, ecosystem string) (time.Time, bool) {
+func covered(parts []Part, ecosystem string) (vuln.Coverage, bool) {
 	for _, n := range vuln.LookupEcosystems(inventory.Key{Ecosystem: ecosystem}) {
 		// A record that leaves out the release does not cover the releases that others name.
 		bare := n != ecosystem && n == base(ecosystem)
 		for _, p := range parts {
-			if at, ok := p.Covers[n]; ok && (!bare || len(p.Covers) == 1) {
-				return at, true
+			if c, ok := p.Covers[n]; ok && (!bare || len(p.Covers) == 1) {
+				return c, true
 			}
 		}
 	}
-	return time.Time{}, false
+	return vuln.Coverage{}, false
 }
 
 // holds says whether some record of the part names the ecosystem.

@@ -83,7 +83,7 @@ func TestSnapshotCovers(t *testing.T) {
 		{"Ubuntu:22.04:LTS", ""}, {"NuGet", ""}, {"RubyGems", ""}, {"wolfi:20230201", ""}, {"", ""},
 	} {
 		at, ok := s.Covered(tc.ecosystem)
-		if got := s.Covers(tc.ecosystem); got != ok || ok != (tc.asOf != "") || ok && at.Format("2006-01-02") != tc.asOf {
+		if got := s.Covers(tc.ecosystem); got != ok || ok != (tc.asOf != "") || ok && at.AsOf.Format("2006-01-02") != tc.asOf {
 			t.Errorf("%q: %v as of %s; want %q", tc.ecosystem, got, at, tc.asOf)
 		}
 	}

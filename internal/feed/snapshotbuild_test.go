@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"testing"
 	"text/template"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -159,15 +158,15 @@ func buildPart(t *testing.T, name string, p *Part) []byte {
 		all = append(all, rs...)
 	}
 	covers := p.Covers
-	p.Records, p.Covers = len(all), map[string]time.Time{}
+	p.Records, p.Covers = len(all), map[string]vuln.Coverage{}
 	for _, r := range all {
 		p.Newest = newest(p.Newest, r.modified, p.AsOf.AddDate(0, 0, 1))
 		for _, n := range r.packages {
-			p.Covers[n.ecosystem] = p.AsOf
-			if at, ok := covers[n.ecosystem]; ok {
-				p.Covers[n.ecosystem] = at
-			} else if at, ok := covers["*"]; ok {
-				p.Covers[n.ecosystem] = at
+			p.Covers[n.ecosystem] = vuln.Coverage{AsOf: p.AsOf}
+			if c, ok := covers[n.ecosystem]; ok {
+				p.Covers[n.ecosystem] = c
+			} else if c, ok := covers["*"]; ok {
+				p.Covers[n.ecosystem] = c
 			}
 		}
 	}

@@ -79,6 +79,7 @@ const (
 	GapNoData   GapKind = "nodata"   // packages of an ecosystem or release that the advisories do not cover
 	GapNoOS     GapKind = "noos"     // no os-release, or none that is known
 	GapArchive  GapKind = "archive"  // the layer's own compression or tar stream is broken
+	GapPartial  GapKind = "partial"  // packages of an ecosystem of which the advisories cover a part only
 	GapVersion  GapKind = "version"  // packages whose version cannot be put in order, so that no advisory can be applied
 	GapUnusable GapKind = "unusable" // an entry whose name leaves the root, or that cannot be placed
 )

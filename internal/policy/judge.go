@@ -48,7 +48,7 @@ func Default() Policy {
 		Tolerate: []inventory.GapKind{
 			inventory.GapNoData, inventory.GapNoOS, inventory.GapUnknown,
 			inventory.GapUnread, inventory.GapBound, inventory.GapUnusable, inventory.GapVersion,
-			inventory.GapForeign,
+			inventory.GapForeign, inventory.GapPartial,
 		},
 	}
 }

@@ -22,18 +22,18 @@ type assessment struct {
 	matched  []vuln.Finding
 	findings []report.Finding
 	coverage inventory.Coverage
-	covered  map[string]time.Time // of the ecosystems in the image, those with advisories
+	covered  map[string]time.Time // of the ecosystems in the image, those with advisories, and as of when
 	asOf     time.Time            // newest of all advisories, zero: there are none
 }
 
 // newAssessment puts findings in their places in the image. undecided are the candidates
 // of which it could not be told whether they are findings; covered says which ecosystems
-// have advisories and of when.
-func newAssessment(img inventory.Image, found []vuln.Finding, undecided []vuln.Cleared, covered map[string]time.Time) assessment {
+// have advisories and how far those reach.
+func newAssessment(img inventory.Image, found []vuln.Finding, undecided []vuln.Cleared, covered map[string]vuln.Coverage) assessment {
 	a := assessment{image: img, coverage: img.Coverage, covered: map[string]time.Time{}}
-	for _, t := range covered {
-		if t.After(a.asOf) {
-			a.asOf = t
+	for _, c := range covered {
+		if c.AsOf.After(a.asOf) {
+			a.asOf = c.AsOf
 		}
 	}
 	a.coverage.Unknown = slices.Clone(img.Coverage.Unknown)
@@ -43,17 +43,24 @@ func newAssessment(img inventory.Image, found []vuln.Finding, undecided []vuln.C
 	return a
 }
 
-// uncovered adds a gap for each ecosystem of the image that has no advisories.
-func (a *assessment) uncovered(covered map[string]time.Time) {
-	missing := map[string]int{}
+// uncovered adds a gap for each ecosystem of the image that has no advisories, or has
+// them for a part of its packages only.
+func (a *assessment) uncovered(covered map[string]vuln.Coverage) {
+	missing, packages := map[string]int{}, map[string]int{}
+	partial := map[string]string{}
 	for _, p := range a.image.Packages {
 		if isOwned(p.Package) {
 			continue
 		}
-		if asOf, ok := a.covers(covered, p.Key); ok {
-			a.covered[p.Ecosystem] = asOf
-		} else {
+		packages[p.Ecosystem]++
+		c, ok := covers(covered, p.Key)
+		if !ok {
 			missing[p.Ecosystem]++
+			continue
+		}
+		a.covered[p.Ecosystem] = c.AsOf
+		if c.Partial != "" {
+			partial[p.Ecosystem] = c.Partial
 		}
 	}
 	for _, eco := range slices.Sorted(maps.Keys(missing)) {
@@ -63,6 +70,10 @@ func (a *assessment) uncovered(covered map[string]time.Time) {
 		}
 		a.coverage.Unknown = append(a.coverage.Unknown, inventory.Gap{Kind: inventory.GapNoData, Count: missing[eco],
 			Reason: fmt.Sprintf("no advisories for %s: its packages were listed but not matched", name)})
+	}
+	for _, eco := range slices.Sorted(maps.Keys(partial)) {
+		a.coverage.Unknown = append(a.coverage.Unknown, inventory.Gap{Kind: inventory.GapPartial, Count: packages[eco],
+			Reason: fmt.Sprintf("the advisories for %s are %s; import its whole dump", eco, partial[eco])})
 	}
 }
 
@@ -84,13 +95,25 @@ func (a *assessment) unapplied(undecided []vuln.Cleared) {
 	}
 }
 
-func (a *assessment) covers(covered map[string]time.Time, k inventory.Key) (time.Time, bool) {
+func covers(covered map[string]vuln.Coverage, k inventory.Key) (vuln.Coverage, bool) {
 	for _, eco := range vuln.LookupEcosystems(k) {
-		if t, ok := covered[eco]; ok {
-			return t, true
+		if c, ok := covered[eco]; ok {
+			return c, true
 		}
 	}
-	return time.Time{}, false
+	return vuln.Coverage{}, false
+}
+
+// knownAsOf is when the advisories end that are the oldest of those for this image's
+// ecosystems.
+func (a *assessment) knownAsOf() time.Time {
+	oldest := a.asOf
+	for _, t := range a.covered {
+		if t.Before(oldest) {
+			oldest = t
+		}
+	}
+	return oldest
 }
 
 // isOwned says whether a package of a language was installed by the operating
@@ -193,7 +216,7 @@ func placed(f vuln.Finding, pkgs []inventory.Placed) report.Finding {
 
 func (a *assessment) subject(d oci.Digest) policy.Subject {
 	return policy.Subject{Manifest: d, Image: !a.artifact, Distro: a.image.Distro, Findings: a.matched,
-		Packages: len(a.image.Packages), Coverage: a.coverage, KnownAsOf: a.asOf}
+		Packages: len(a.image.Packages), Coverage: a.coverage, KnownAsOf: a.knownAsOf()}
 }
 
 // report puts an assessment and its verdict into the form that is shown.

@@ -25,7 +25,7 @@ import (
 // Advisories are what a scan without a server looks packages up in.
 type Advisories interface {
 	Lookup(key inventory.Key) ([]vuln.Advisory, error)
-	Covered(ecosystem string) (asOf time.Time, ok bool)
+	Covered(ecosystem string) (vuln.Coverage, bool)
 	AsOf() time.Time
 }
 
@@ -310,11 +310,11 @@ func distinctKeys(images []inventory.Image) []inventory.Key {
 func (l *local) assess(img inventory.Image, adv Advisories) (assessment, error) {
 	var found []vuln.Finding
 	var undecided []vuln.Cleared
-	covered := map[string]time.Time{}
+	covered := map[string]vuln.Coverage{}
 	for _, k := range distinctKeys([]inventory.Image{img}) {
 		for _, eco := range vuln.LookupEcosystems(k) {
-			if asOf, ok := adv.Covered(eco); ok {
-				covered[eco] = asOf
+			if c, ok := adv.Covered(eco); ok {
+				covered[eco] = c
 			}
 		}
 		candidates, err := adv.Lookup(k)

@@ -37,13 +37,13 @@ func (f fewAdvisories) Lookup(k inventory.Key) ([]vuln.Advisory, error) {
 	return out, nil
 }
 
-func (f fewAdvisories) Covered(eco string) (time.Time, bool) {
+func (f fewAdvisories) Covered(eco string) (vuln.Coverage, bool) {
 	for _, a := range f {
 		if a.Affected[0].Ecosystem == eco {
-			return now, true
+			return vuln.Coverage{AsOf: now}, true
 		}
 	}
-	return time.Time{}, false
+	return vuln.Coverage{}, false
 }
 
 func (f fewAdvisories) AsOf() time.Time { return now }
@@ -289,5 +289,42 @@ func TestInstructions(t *testing.T) {
 	var c imageConfig
 	if got := c.instructions(2); len(got) != 2 || got[0] != "" {
 		t.Errorf("without history: %q", got)
+	}
+}
+
+// partlyCovered are Advisories that reach a part of their ecosystem only, and are old.
+type partlyCovered struct{ fewAdvisories }
+
+func (p partlyCovered) Covered(eco string) (vuln.Coverage, bool) {
+	c, ok := p.fewAdvisories.Covered(eco)
+	c.Partial, c.AsOf = "of two packages", now.AddDate(-1, 0, 0)
+	return c, ok
+}
+
+func TestScanSaysThatAdvisoriesArePartialAndOld(t *testing.T) {
+	target, err := OpenTarget(t.Context(), writeLayout(t, alpine(t)), TargetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	r, err := Local(t.Context(), target, LocalOptions{
+		Set: extract.New(extract.Options{TempDir: t.TempDir()}),
+		Advisories: func(context.Context, []inventory.Key) (Advisories, error) {
+			return partlyCovered{fewAdvisories{opensslFlaw("1.1.1a-r0")}}, nil
+		},
+		Policies: []policy.Policy{policy.Default()}, Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !hasGap(r, inventory.GapPartial) {
+		t.Errorf("coverage does not tell that the advisories are partial: %+v", r.Coverage.Unknown)
+	}
+	var old bool
+	for _, reason := range r.Reasons {
+		old = old || reason.Rule == "old-advisories" && strings.Contains(reason.Message, "2025-11-24")
+	}
+	if !old {
+		t.Errorf("the reasons do not tell how old the advisories are: %+v", r.Reasons)
 	}
 }

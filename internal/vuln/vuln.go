@@ -75,6 +75,12 @@ type Event struct {
 	Limit        string `json:"limit,omitempty"`
 }
 
+// Coverage says how far the advisories of an ecosystem reach.
+type Coverage struct {
+	AsOf    time.Time `json:"asOf"`              // flaws published since are not among them
+	Partial string    `json:"partial,omitempty"` // what they are about, where that is not the whole ecosystem
+}
+
 // Finding is one flaw of one package version. All records that are aliases of each other
 // make one Finding.
 type Finding struct {

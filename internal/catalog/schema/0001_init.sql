@@ -187,10 +187,13 @@ create table feeds (
 	unique (source, ecosystem)
 ) strict;
 
+-- as_of and partial stand where an ecosystem is covered otherwise than its feed as a whole.
 create table feed_ecosystems (
 	feed_id   integer not null references feeds (id) on delete cascade,
 	ecosystem text not null,
 	records   integer not null,
+	as_of     integer,
+	partial   text not null default '',
 	primary key (feed_id, ecosystem)
 ) strict, without rowid;
 
