@@ -73,7 +73,7 @@ func (a *assessment) uncovered(covered map[string]vuln.Coverage) {
 	}
 	for _, eco := range slices.Sorted(maps.Keys(partial)) {
 		a.coverage.Unknown = append(a.coverage.Unknown, inventory.Gap{Kind: inventory.GapPartial, Count: packages[eco],
-			Reason: fmt.Sprintf("the advisories for %s are %s; import its whole dump", eco, partial[eco])})
+			Reason: fmt.Sprintf("the advisories for %s cover a part of it only (%s); import its whole dump", eco, partial[eco])})
 	}
 }
 

@@ -67,6 +67,7 @@ type parts struct {
 	cfg      Config
 	store    *fileblob.Store
 	cat      *catalog.Catalog
+	set      *extract.Set
 	scanner  *scan.Service
 	identity *identity.Identity
 	registry *registry.Registry
@@ -134,8 +135,8 @@ func open(ctx context.Context, cfg Config, addr net.Addr) (_ *parts, err error) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data folder %s: %w", cfg.Data, err), p.store.Close())
 	}
-	set := extract.New(extract.Options{TempDir: p.tempDir})
-	p.scanner = scan.New(p.cat, p.store, set, scan.Options{Policies: []policy.Policy{policy.Default()}, Log: cfg.Log})
+	p.set = extract.New(extract.Options{TempDir: p.tempDir})
+	p.scanner = scan.New(p.cat, p.store, p.set, scan.Options{Policies: []policy.Policy{policy.Default()}, Log: cfg.Log})
 	p.loader = &loader{cat: p.cat, log: cfg.Log, wake: p.scanner.Wake}
 	if err := p.doors(); err != nil {
 		return nil, errors.Join(err, p.cat.Close(), p.store.Close())
@@ -209,9 +210,40 @@ func (p *parts) load(ctx context.Context) {
 		}
 		return
 	}
+	if err := p.catchUp(ctx); err != nil {
+		if ctx.Err() == nil {
+			p.cfg.Log.ErrorContext(ctx, "images of an earlier version not made due: nothing is judged; start again", "err", err)
+		}
+		return
+	}
 	p.scanner.Ready()
 	// The load was the largest thing this process will do for a long time.
 	debug.FreeOSMemory()
+}
+
+// judgedBy is the setting that names the program and the extractor set that the verdicts are by.
+const judgedBy = "scan.judged-by"
+
+// catchUp makes all that an earlier version of the program judged due again: this one
+// may read layers, match or judge otherwise. Verdicts stand until they are judged anew.
+func (p *parts) catchUp(ctx context.Context) error {
+	now := p.cfg.Version + "/" + p.set.Version()
+	before, err := p.cat.Setting(ctx, judgedBy)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
+	if string(before) == now {
+		return nil
+	}
+	if _, err := p.cat.Rematch(ctx); err != nil {
+		return err
+	}
+	n, err := p.cat.MakeDue(ctx)
+	if err != nil {
+		return err
+	}
+	p.cfg.Log.InfoContext(ctx, "images of an earlier version are judged anew", "images", n, "by", now)
+	return p.cat.PutSetting(ctx, judgedBy, []byte(now))
 }
 
 // sweep drops uploads that nobody continues, now and then.
