@@ -79,3 +79,19 @@ func TestMountNeedsPull(t *testing.T) {
 	w.want(w.do(request{method: "POST", path: "/v2/dev/app/blobs/uploads/?mount=nonsense&from=secret/app", token: token}), 400, "DIGEST_INVALID")
 	w.want(w.do(request{method: "POST", path: "/v2/dev/app/blobs/uploads/?from=Bad&mount=" + someDigest, token: token}), 400, "NAME_INVALID")
 }
+
+// TestMountAsksForPullOfItsSource: a token for the target alone is sent back for one that
+// may read the source too, where its bearer was granted that.
+func TestMountAsksForPullOfItsSource(t *testing.T) {
+	w := newWorld(t)
+	w.putImage("team/base", "1", "layer")
+	name := w.principal("dev", "Administrator", "team/*")
+	mount := request{method: "POST", path: "/v2/team/app/blobs/uploads/?mount=" + sum("layer").String() + "&from=team/base"}
+	mount.token = w.tokenFor(name, "repository:team/app:pull,push")
+	a := w.want(w.do(mount), 401, "UNAUTHORIZED")
+	if got := a.Header.Get("WWW-Authenticate"); !strings.Contains(got, `repository:team/base:pull"`) {
+		t.Errorf("challenge %q does not ask for the source", got)
+	}
+	mount.token = w.tokenFor(name, "repository:team/app:pull,push", "repository:team/base:pull")
+	w.want(w.do(mount), 201, "")
+}

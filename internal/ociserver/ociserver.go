@@ -175,22 +175,28 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	if unparsed || ru.anyone {
 		return by, nil
 	}
+	from := mountSource(r, t)
 	allows := func(a identity.Allower) bool {
 		return slices.ContainsFunc(ru.permissions, func(p access.Permission) bool { return a.Allows(p, t.repo) })
 	}
-	if allows(may) {
+	mounts := func(a identity.Allower) bool { return from.IsZero() || a.Allows(access.RepositoryPull, from) }
+	_, isToken := may.(identity.Granted)
+	if allows(may) && (mounts(may) || !isToken) {
 		return by, nil
 	}
 	// A token holds only what was asked for. Who was granted more shall ask for it.
-	if _, isToken := may.(identity.Granted); isToken {
+	if isToken {
 		grants, err := s.ident.Grants(r.Context(), p)
 		if err != nil {
 			return registry.Caller{}, err
 		}
-		if allows(grants) {
+		if allows(grants) && (mounts(grants) || !allows(may)) {
 			s.challenge(w, r, t, errScope)
 			return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "the token was not asked for with this access; ask for one that has it")
 		}
+	}
+	if allows(may) {
+		return by, nil // a mount out of a repository that the caller may not read: the bytes must be sent
 	}
 	what := "this request"
 	if len(ru.permissions) > 0 {
@@ -234,10 +240,8 @@ func (s *server) challenge(w http.ResponseWriter, r *http.Request, t target, why
 	c := `Bearer realm="` + quotable(s.base(r)+"/v2/token") + `",service="` + quotable(s.ident.Service()) + `"`
 	if ps := rules[t.kind].permissions; len(ps) > 0 {
 		scope := identity.ScopeOf(ps[0], t.repo)
-		if t.kind == kindUploadBegin {
-			if from, err := oci.ParseRepository(r.URL.Query().Get("from")); err == nil {
-				scope += " " + identity.ScopeOf(access.RepositoryPull, from)
-			}
+		if from := mountSource(r, t); !from.IsZero() {
+			scope += " " + identity.ScopeOf(access.RepositoryPull, from)
 		}
 		if scope != "" {
 			c += `,scope="` + quotable(scope) + `"`
@@ -249,6 +253,19 @@ func (s *server) challenge(w http.ResponseWriter, r *http.Request, t target, why
 		c += `,error="invalid_token"`
 	}
 	w.Header().Set("WWW-Authenticate", c)
+}
+
+// mountSource is the repository that a request asks to mount a blob from, if it does.
+func mountSource(r *http.Request, t target) oci.Repository {
+	q := r.URL.Query()
+	if t.kind != kindUploadBegin || !q.Has("mount") {
+		return oci.Repository{}
+	}
+	from, err := oci.ParseRepository(q.Get("from"))
+	if err != nil {
+		return oci.Repository{}
+	}
+	return from
 }
 
 // base is the registry's address as the client knows it.
