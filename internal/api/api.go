@@ -48,6 +48,7 @@ type Ecosystem struct {
 	Ecosystem string    `json:"ecosystem"`
 	Releases  []string  `json:"releases,omitempty"` // of a distribution
 	Source    string    `json:"source"`
+	File      string    `json:"file,omitempty"` // "embedded snapshot", or what was imported
 	Records   int       `json:"records"`
 	Newest    time.Time `json:"newest,omitzero"`   // the newest record
 	AsOf      time.Time `json:"asOf,omitzero"`     // when the source was taken

@@ -37,7 +37,7 @@ func (s *Server) advisories(w http.ResponseWriter, r *http.Request, _ caller) er
 		if !e.AsOf.IsZero() && now.After(e.AsOf) {
 			age = int(now.Sub(e.AsOf) / (24 * time.Hour))
 		}
-		out.Ecosystems = append(out.Ecosystems, api.Ecosystem{Ecosystem: e.Ecosystem, Releases: e.Releases, Source: e.Source,
+		out.Ecosystems = append(out.Ecosystems, api.Ecosystem{Ecosystem: e.Ecosystem, Releases: e.Releases, Source: e.Source, File: e.File,
 			Records: e.Records, Newest: e.Newest, AsOf: e.AsOf, LoadedAt: e.LoadedAt, AgeDays: age})
 	}
 	writeJSON(w, http.StatusOK, out)

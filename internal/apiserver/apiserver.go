@@ -125,7 +125,11 @@ func (s *Server) guard(rt route) http.Handler {
 		}
 		if err != nil || p.IsZero() {
 			w.Header().Set("WWW-Authenticate", s.o.Identity.Challenge(r))
-			writeError(w, http.StatusUnauthorized, oci.Errorf(oci.CodeUnauthorized, "authentication is required; give --user and --password-file"))
+			said := "authentication is required"
+			if r.Header.Get("Authorization") != "" {
+				said = "the name or the secret is wrong, or the token has run out"
+			}
+			writeError(w, http.StatusUnauthorized, oci.Errorf(oci.CodeUnauthorized, "%s", said))
 			return
 		}
 		var repo oci.Repository

@@ -256,7 +256,8 @@ func (l *loading) writeBatch(ctx context.Context, batch map[string]record) error
 			rows = append(rows, []any{l.id, r.id, r.hash, string(r.doc)})
 			write = append(write, id)
 		}
-		if m := batch[id].modified; m.After(l.newest) {
+		// Some records are dated in the future.
+		if m := batch[id].modified; m.After(l.newest) && !m.After(l.now) {
 			l.newest = m
 		}
 	}

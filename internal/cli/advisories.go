@@ -2,6 +2,7 @@ package cli
 
 import (
 	"archive/zip"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,9 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -23,8 +26,9 @@ func newAdvisories() *cobra.Command {
 		Short: "Bring advisories into the registry, and see which there are",
 		Example: `  pratique advisories status
   pratique advisories import ./osv`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SuggestionsMinimumDistance: nearCommand,
+		Args:                       takesNone,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(newAdvisoriesStatus(), newAdvisoriesImport())
 	return c
@@ -43,7 +47,7 @@ advisories, the newest of them, the age of the source and where it came from.
 
 Exit codes: 0 printed; 2 it could not be had.`,
 		Example: "  pratique advisories status -o json",
-		Args:    cobra.NoArgs,
+		Args:    takesNone,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := out.check(); err != nil {
 				return err
@@ -61,14 +65,14 @@ Exit codes: 0 printed; 2 it could not be had.`,
 			}
 			rows := make([]table.Row, len(l.Ecosystems))
 			for i, e := range l.Ecosystems {
-				rows[i] = table.Row{e.Ecosystem, e.Records, date(e.Newest.IsZero(), e.Newest.Format("2006-01-02")),
-					ageText(e.AgeDays), e.Source, strings.Join(e.Releases, " ")}
+				rows[i] = table.Row{e.Ecosystem, e.Records, dateText(e.Newest), dateText(e.AsOf), ageText(e),
+					cmp.Or(e.File, e.Source), releasesText(e)}
 			}
-			writeTable(cmd.OutOrStdout(), table.Row{"ecosystem", "advisories", "newest", "age", "source", "releases"}, rows)
-			if p := l.Loading; p != nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "loading %s: %d of %d\n", p.Part, p.Done, p.Total)
+			err = writeTable(cmd.OutOrStdout(), table.Row{"ecosystem", "advisories", "newest", "as of", "age", "source", "releases"}, rows)
+			if p := l.Loading; p != nil && err == nil {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "loading %s: %d of %d\n", p.Part, p.Done, p.Total)
 			}
-			return nil
+			return err
 		},
 	}
 	conn.register(c)
@@ -76,18 +80,44 @@ Exit codes: 0 printed; 2 it could not be had.`,
 	return c
 }
 
-func ageText(days int) string {
-	if days == 1 {
+func ageText(e api.Ecosystem) string {
+	switch {
+	case e.AsOf.IsZero():
+		return "-"
+	case e.AgeDays == 1:
 		return "1 day"
 	}
-	return fmt.Sprintf("%d days", days)
+	return fmt.Sprintf("%d days", e.AgeDays)
 }
 
-func date(none bool, s string) string {
-	if none {
+func dateText(t time.Time) string {
+	if t.IsZero() {
 		return "-"
 	}
-	return s
+	return t.UTC().Format(time.DateOnly)
+}
+
+// releasesText lists the releases of a distribution without its name, 3.9 before 3.10.
+func releasesText(e api.Ecosystem) string {
+	out := make([]string, len(e.Releases))
+	for i, r := range e.Releases {
+		out[i] = strings.TrimPrefix(r, e.Ecosystem+":")
+	}
+	slices.SortFunc(out, func(a, b string) int {
+		na, nb := releaseNumbers(a), releaseNumbers(b)
+		return cmp.Or(slices.Compare(na, nb), cmp.Compare(a, b))
+	})
+	return strings.Join(out, " ")
+}
+
+// releaseNumbers are the numbers in a release's name.
+func releaseNumbers(s string) (out []int) {
+	for _, digits := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+		if n, err := strconv.Atoi(digits); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 func newAdvisoriesImport() *cobra.Command {
@@ -110,16 +140,21 @@ that is concerned is judged anew, without reading a layer.
 Exit codes: 0 all files are in; 2 at least one is not, and the message says which and why.`,
 		Example: `  pratique advisories import ./osv
   pratique advisories import ./osv/Debian/all.zip -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: takesOne("FOLDER|ZIP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
 				return err
 			}
+			dumps, closeAll, err := findDumps(args[0])
+			if err != nil {
+				return err
+			}
+			defer closeAll()
 			cl, err := conn.client()
 			if err != nil {
 				return err
 			}
-			return importDumps(cmd, cl, args[0], out)
+			return importDumps(cmd, cl, dumps, out)
 		},
 	}
 	conn.register(c)
@@ -134,12 +169,7 @@ type dump struct {
 	open      func() (io.ReadCloser, int64, error)
 }
 
-func importDumps(cmd *cobra.Command, cl *api.Client, path string, out output) error {
-	dumps, closeAll, err := findDumps(path)
-	if err != nil {
-		return err
-	}
-	defer closeAll()
+func importDumps(cmd *cobra.Command, cl *api.Client, dumps []dump, out output) error {
 	results := []api.Imported{}
 	var failed []error
 	for _, d := range dumps {
@@ -162,7 +192,9 @@ func importDumps(cmd *cobra.Command, cl *api.Client, path string, out output) er
 		for i, r := range results {
 			rows[i] = table.Row{r.Ecosystem, r.Records, r.Added, r.Changed, r.Removed, r.Unchanged, r.Images}
 		}
-		writeTable(cmd.OutOrStdout(), table.Row{"ecosystem", "advisories", "added", "changed", "removed", "unchanged", "images judged anew"}, rows)
+		if err := writeTable(cmd.OutOrStdout(), table.Row{"ecosystem", "advisories", "added", "changed", "removed", "unchanged", "images judged anew"}, rows); err != nil {
+			return err
+		}
 	}
 	return errors.Join(failed...)
 }

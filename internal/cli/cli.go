@@ -80,14 +80,17 @@ commands that fix them.`,
 		Example: `  pratique serve --data ./data --listen 127.0.0.1:5000
   pratique show team/app:1.2
   pratique scan ./image-layout`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		Version:                    Version,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: nearCommand,
+		Args:                       takesNone,
+		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
+	root.SetVersionTemplate("pratique {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newVersion())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

@@ -68,7 +68,8 @@ func readClientConfig() (clientConfig, error) {
 	return c, nil
 }
 
-// client makes the client that the flags, the environment and the file describe.
+// client makes the client that the flags, the environment and the file describe. Without
+// a name and a secret there is no need to ask: no registry answers to nobody.
 func (c *connection) client() (*api.Client, error) {
 	file, err := readClientConfig()
 	if err != nil {
@@ -77,6 +78,9 @@ func (c *connection) client() (*api.Client, error) {
 	user, password, err := c.credentials(file)
 	if err != nil {
 		return nil, err
+	}
+	if user == "" || password == "" {
+		return nil, errors.New("a name and a secret are needed: give --user and --password-file, or set PRATIQUE_USER and PRATIQUE_PASSWORD")
 	}
 	server := cmp.Or(c.server, os.Getenv("PRATIQUE_SERVER"), file.Server, "http://127.0.0.1:5000")
 	return api.NewClient(server, user, password, &http.Client{})

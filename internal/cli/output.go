@@ -46,16 +46,19 @@ func isTerminal(w io.Writer) bool {
 // (https://no-color.org).
 func useColor(w io.Writer) bool { return isTerminal(w) && os.Getenv("NO_COLOR") == "" }
 
-// writeTable prints rows under a header, without borders.
-func writeTable(w io.Writer, header table.Row, rows []table.Row) {
+// writeTable prints rows under a header, without borders. Columns of numbers are aligned
+// to the right.
+func writeTable(w io.Writer, header table.Row, rows []table.Row) error {
 	t := table.NewWriter()
-	t.SetOutputMirror(w)
+	t.SuppressTrailingSpaces()
 	t.SetStyle(table.StyleDefault)
 	t.Style().Options = table.OptionsNoBordersAndSeparators
 	t.Style().Box.PaddingLeft = ""
 	t.Style().Box.PaddingRight = "  "
 	t.Style().Format.Header = text.FormatUpper
+	t.SetColumnConfigs([]table.ColumnConfig{{Name: "size", Align: text.AlignRight}, {Name: "age", Align: text.AlignRight}})
 	t.AppendHeader(header)
 	t.AppendRows(rows)
-	t.Render()
+	_, err := fmt.Fprintln(w, t.Render())
+	return err
 }

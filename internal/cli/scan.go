@@ -48,12 +48,12 @@ be told.`,
   docker save app:1.2 -o app.tar && pratique scan app.tar
   pratique scan registry.example/team/app:1.2 -o json
   pratique scan / --advisories ./osv`,
-		Args: cobra.ExactArgs(1),
+		Args: takesOne("TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	f.output.register(c)
-	c.Flags().StringVar(&f.user, "user", "", "name to pull as, if TARGET is in a registry (PRATIQUE_USER)")
-	c.Flags().StringVar(&f.passwordFile, "password-file", "", "file that holds its secret (or the secret itself in PRATIQUE_PASSWORD)")
+	c.Flags().StringVar(&f.user, "user", "", "name to pull as, if TARGET is in a registry (default what docker login left)")
+	c.Flags().StringVar(&f.passwordFile, "password-file", "", "file that holds the secret of --user (or the secret itself in PRATIQUE_PASSWORD)")
 	c.Flags().BoolVar(&f.plainHTTP, "plain-http", false, "speak to the registry without TLS; one on loopback always is")
 	c.Flags().StringVar(&f.advisories, "advisories", "", "folder or zip of OSV dumps (<Ecosystem>/all.zip) to use instead of the embedded ones")
 	c.Flags().StringVar(&f.tempDir, "temp-dir", "", "where large files are unpacked to while they are read (default the system's)")
@@ -65,9 +65,13 @@ func (f *scanFlags) run(cmd *cobra.Command, name string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	user, password, err := f.credentials(clientConfig{})
-	if err != nil {
-		return err
+	var user, password string
+	if f.user != "" {
+		// Those of the environment are for the user's own registry, not for any that is named.
+		var err error
+		if user, password, err = f.credentials(clientConfig{}); err != nil {
+			return err
+		}
 	}
 	ctx := cmd.Context()
 	t, err := scan.OpenTarget(ctx, name, scan.TargetOptions{TempDir: f.tempDir, User: user, Password: password, PlainHTTP: f.plainHTTP})

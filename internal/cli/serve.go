@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,12 +31,13 @@ and loads the embedded advisories in the background; images that are pushed mean
 accepted and judged as soon as the advisories are in.
 
 For unattended starts the administrator's secret is taken from --admin-secret-file or
-from PRATIQUE_ADMIN_SECRET. GET /readyz answers 200 once images can be judged.
+from PRATIQUE_ADMIN_SECRET. GET /readyz answers 200 once pushes are taken; "ready" in its
+answer says whether images are judged yet.
 
 Exit codes: 0 ended by a signal, in good order; 2 it could not start or had to stop.`,
 		Example: `  pratique serve --data ./data --listen 127.0.0.1:5000
   PRATIQUE_ADMIN_SECRET=… pratique serve --data /var/lib/pratique --listen :443 --external-url https://registry.example`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	c.Flags().StringVar(&f.data, "data", "", "folder for blobs and catalog (PRATIQUE_DATA; default ./data)")
@@ -91,7 +93,11 @@ func (f *serveFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
 func greet(cmd *cobra.Command, s server.Started) {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "Pratique %s listens on %s\n", Version, s.URL)
-	fmt.Fprintf(w, "  data        %s\n", s.Data)
+	data := s.Data
+	if abs, err := filepath.Abs(data); err == nil {
+		data = abs
+	}
+	fmt.Fprintf(w, "  data        %s\n", data)
 	if s.Created {
 		fmt.Fprintf(w, "  user        %s\n", s.Admin)
 		if s.Secret != "" {
@@ -105,6 +111,8 @@ Push a first image:
   docker login %[1]s -u %[2]s
   docker tag IMAGE %[1]s/team/app:1.0
   docker push %[1]s/team/app:1.0
+See what came of it:
+  PRATIQUE_USER=%[2]s PRATIQUE_PASSWORD=… pratique show team/app:1.0 --server %[3]s
 
-`, s.Host, s.Admin)
+`, s.Host, s.Admin, s.URL)
 }

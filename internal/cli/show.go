@@ -27,7 +27,7 @@ with the layer that brought it and the command that fixes it, and what could not
 Exit codes: 0 the report was printed, whatever it says; 2 it could not be had.`,
 		Example: `  pratique show team/app:1.2
   pratique show team/app@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: takesOne("REPOSITORY[:TAG|@DIGEST]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
 				return err
@@ -77,7 +77,7 @@ with the verdict that stands and the number of findings by severity.
 Exit codes: 0 listed; 2 the list could not be had.`,
 		Example: `  pratique list
   pratique list team/ -o json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takesOneOrNone("PREFIX"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
 				return err
@@ -94,21 +94,29 @@ Exit codes: 0 listed; 2 the list could not be had.`,
 				return writeJSON(cmd.OutOrStdout(), api.ImageList{Images: images})
 			}
 			if len(images) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "no images")
-				return nil
+				return noImages(cmd, args)
 			}
 			rows := make([]table.Row, len(images))
 			for i, img := range images {
-				rows[i] = table.Row{img.Repository + ":" + img.Tag, img.Decision, report.CountsText(img.Counts),
+				rows[i] = table.Row{img.Repository + ":" + img.Tag, img.Decision.String(), report.CountsText(img.Counts),
 					sizeText(img.Size), img.Digest.Short(), img.PushedAt.Local().Format("2006-01-02 15:04")}
 			}
-			writeTable(cmd.OutOrStdout(), table.Row{"image", "decision", "findings", "size", "digest", "pushed"}, rows)
-			return nil
+			return writeTable(cmd.OutOrStdout(), table.Row{"image", "decision", "findings", "size", "digest", "pushed"}, rows)
 		},
 	}
 	conn.register(c)
 	out.register(c)
 	return c
+}
+
+// noImages says on the standard error that the list is empty, which is no failure.
+func noImages(cmd *cobra.Command, args []string) error {
+	said := "no images yet; push one"
+	if len(args) > 0 {
+		said = fmt.Sprintf("no images in repositories that begin with %q; 'pratique list' shows all", args[0])
+	}
+	_, err := fmt.Fprintln(cmd.ErrOrStderr(), said)
+	return err
 }
 
 // allImages follows the pages to their end.
