@@ -1,12 +1,14 @@
 package scan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -86,9 +88,23 @@ func (t *registryTarget) explain(err error) error {
 	var e *errcode.ErrorResponse
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
-		return fmt.Errorf("%s: %w: %w", t.name, errAbsent, err)
-	case errors.As(err, &e) && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden):
-		return fmt.Errorf("%s: the registry refused: %w; log in with docker login, or give --user and --password-file", t.name, err)
+		return fmt.Errorf("%s: %w: the registry has no such image", t.name, errAbsent)
+	case errors.As(err, &e) && e.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("%s: the registry refused: %s; log in with docker login, or give --user and --password-file", t.name, said(e))
+	case errors.As(err, &e) && e.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("%s: the registry refused: %s", t.name, said(e))
 	}
 	return fmt.Errorf("%s: %w", t.name, err)
+}
+
+// said is what the registry gave as the reason, without the details meant for programs.
+func said(e *errcode.ErrorResponse) string {
+	var out []string
+	for _, one := range e.Errors {
+		out = append(out, fmt.Sprintf("%.2000s", cmp.Or(one.Message, one.Code)))
+	}
+	if len(out) == 0 {
+		return http.StatusText(e.StatusCode)
+	}
+	return strings.Join(out, "; ")
 }
