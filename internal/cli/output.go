@@ -56,7 +56,10 @@ func writeTable(w io.Writer, header table.Row, rows []table.Row) error {
 	t.Style().Box.PaddingLeft = ""
 	t.Style().Box.PaddingRight = "  "
 	t.Style().Format.Header = text.FormatUpper
-	t.SetColumnConfigs([]table.ColumnConfig{{Name: "size", Align: text.AlignRight}, {Name: "age", Align: text.AlignRight}})
+	right := func(name string) table.ColumnConfig {
+		return table.ColumnConfig{Name: name, Align: text.AlignRight, AlignHeader: text.AlignRight}
+	}
+	t.SetColumnConfigs([]table.ColumnConfig{right("size"), right("age")})
 	t.AppendHeader(header)
 	t.AppendRows(rows)
 	_, err := fmt.Fprintln(w, t.Render())
