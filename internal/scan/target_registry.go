@@ -64,6 +64,9 @@ func (t *registryTarget) Close() error { return nil }
 // Roots resolves the tag or digest.
 func (t *registryTarget) Roots(ctx context.Context) ([]oci.Descriptor, error) {
 	d, err := t.repo.Resolve(ctx, t.repo.Reference.Reference)
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, fmt.Errorf("%s: the registry has no such image", t.name)
+	}
 	if err != nil {
 		return nil, t.explain(err)
 	}
@@ -88,7 +91,7 @@ func (t *registryTarget) explain(err error) error {
 	var e *errcode.ErrorResponse
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
-		return fmt.Errorf("%s: %w: the registry has no such image", t.name, errAbsent)
+		return fmt.Errorf("%s: %w: %w", t.name, errAbsent, err)
 	case errors.As(err, &e) && e.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("%s: the registry refused: %s; log in with docker login, or give --user and --password-file", t.name, said(e))
 	case errors.As(err, &e) && e.StatusCode == http.StatusForbidden:
