@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"pratique.dev/pratique/internal/catalog"
@@ -37,16 +38,29 @@ func (s *server) manifestGet(w http.ResponseWriter, r *http.Request, c call) err
 	return nil
 }
 
-// manifestHead answers without asking the gate: docker asks by HEAD before it pulls
-// and shows only the answer to the GET, and a push asks what is there already. The
-// decision is in the header.
+// manifestHead answers without asking the gate: clients ask by HEAD before they pull
+// and show only the answer to the GET, and a push asks what is there already. The
+// decision is in the header. Only Docker's own engine is told no at once.
 func (s *server) manifestHead(w http.ResponseWriter, r *http.Request, c call) error {
-	m, err := s.reg.StatManifest(r.Context(), c.repo, c.ref)
+	stat := s.reg.StatManifest
+	if c.ref.Tag != "" && asksAgain(r.UserAgent()) {
+		stat = func(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Manifest, error) {
+			return s.reg.Manifest(ctx, c.by, repo, ref)
+		}
+	}
+	m, err := stat(r.Context(), c.repo, c.ref)
 	if err != nil {
 		return err
 	}
 	sendManifest(w, r, m)
 	return nil
+}
+
+// asksAgain says whether a client that is refused a HEAD sends a GET to learn why.
+// Docker's engine does so, and takes a registry whose HEAD and GET differ for a broken one;
+// containerd, also inside of Docker, shows the user the refused HEAD, which has no text.
+func asksAgain(userAgent string) bool {
+	return strings.HasPrefix(userAgent, "docker/") && !strings.Contains(userAgent, "containerd-client/")
 }
 
 func sendManifest(w http.ResponseWriter, r *http.Request, m catalog.Manifest) {

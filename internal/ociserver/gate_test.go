@@ -95,3 +95,26 @@ func TestMountAsksForPullOfItsSource(t *testing.T) {
 	mount.token = w.tokenFor(name, "repository:team/app:pull,push", "repository:team/base:pull")
 	w.want(w.do(mount), 201, "")
 }
+
+// TestHeadOfHeldBack: who shows the answer to HEAD is told there that it exists; Docker's
+// engine, which asks again by GET when it is refused, is refused.
+func TestHeadOfHeldBack(t *testing.T) {
+	w := newWorld(t)
+	w.judge.set(quarantineAll)
+	raw := w.putImage("team/app", "1", "layer")
+	for _, tc := range []struct {
+		agent, ref string
+		want       int
+	}{
+		{"docker/20.10.24+dfsg1 go/go1.19.8 os/linux UpstreamClient(Docker-Client/28.2.2)", "1", 403},
+		{"docker/20.10.24+dfsg1 go/go1.19.8 os/linux UpstreamClient(Docker-Client/28.2.2)", sum(raw).String(), 200},
+		{"docker/29.0.0 go/go1.25 containerd-client/2.2.0 storage-driver/overlayfs", "1", 200},
+		{"containerd/1.6.20", "1", 200},
+		{"", "1", 200},
+	} {
+		a := w.do(request{method: "HEAD", path: "/v2/team/app/manifests/" + tc.ref, header: map[string]string{"User-Agent": tc.agent}})
+		if a.StatusCode != tc.want {
+			t.Errorf("HEAD of %s by %q: %d, want %d", tc.ref, tc.agent, a.StatusCode, tc.want)
+		}
+	}
+}

@@ -177,7 +177,7 @@ func SortFindings(fs []Finding) {
 	slices.SortStableFunc(fs, func(a, b Finding) int {
 		return cmp.Or(
 			first(a.Malicious, b.Malicious), first(b.Informs, a.Informs), first(a.Exploited, b.Exploited),
-			cmp.Compare(Rank(b.Severity), Rank(a.Severity)), first(a.Fixed != "", b.Fixed != ""),
+			cmp.Compare(Rank(b.Severity), Rank(a.Severity)), cmp.Compare(b.Severity, a.Severity), first(a.Fixed != "", b.Fixed != ""),
 			cmp.Compare(a.Package, b.Package), cmp.Compare(a.ID, b.ID))
 	})
 }
