@@ -78,23 +78,40 @@ func (m Manifest) IsIndex() bool { return isIndex(m.MediaType) }
 
 // IsImage says whether a client could unpack m to a root file system. Signatures,
 // SBOMs, charts and other artifacts are no images. In doubt it is one: Docker's own
-// manifests always are, and so is whatever has layers of an image's media types beside
-// a config that is not empty.
+// manifests always are, whatever names a configuration that some client takes for an
+// image's, and whatever has layers of an image's media types beside a config that is
+// not empty.
 func (m Manifest) IsImage() bool {
 	switch {
 	case m.IsIndex():
 		return false
-	case m.MediaType == MediaTypeDockerManifest, m.Config.MediaType == MediaTypeImageConfig, m.Config.MediaType == MediaTypeDockerConfig:
+	case m.MediaType == MediaTypeDockerManifest, isConfigType(m.Config.MediaType):
 		return true
-	case m.Config.MediaType == MediaTypeEmptyJSON && m.Config.Size == int64(len("{}")):
-		return false
 	}
+	layers := false
 	for _, l := range m.Layers {
-		if IsLayerType(l.MediaType) {
+		// containerd unpacks all layers for any part of the manifest that is a configuration by its type.
+		if l.MediaType == MediaTypeImageConfig || l.MediaType == MediaTypeDockerConfig {
 			return true
 		}
+		layers = layers || IsLayerType(l.MediaType)
 	}
-	return false
+	if m.Config.MediaType == MediaTypeEmptyJSON && m.Config.Size == int64(len("{}")) {
+		return false
+	}
+	return layers
+}
+
+// isConfigType says whether some client runs a manifest whose config is of this type:
+// Docker takes all that begins as its own or OCI's image types do, and three types that old
+// registries gave by mistake (moby, distribution/registry.go: supportedMediaTypes).
+func isConfigType(mediaType string) bool {
+	t := strings.ToLower(mediaType)
+	switch t {
+	case "application/octet-stream", "application/json", "text/html":
+		return true
+	}
+	return strings.HasPrefix(t, "application/vnd.oci.image") || strings.HasPrefix(t, "application/vnd.docker")
 }
 
 // IsLayerType says whether content of this media type is a layer of an image's root

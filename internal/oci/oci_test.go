@@ -240,3 +240,40 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+func TestIsImage(t *testing.T) {
+	const (
+		layer  = "application/vnd.oci.image.layer.v1.tar+gzip"
+		cosign = "application/vnd.dev.cosign.simplesigning.v1+json"
+		blob   = "application/x-blob"
+	)
+	for _, tc := range []struct {
+		name, manifest, config string
+		layers                 []string
+		want                   bool
+	}{
+		{"image", MediaTypeImageManifest, MediaTypeImageConfig, []string{layer}, true},
+		{"image whose layers are called otherwise", MediaTypeImageManifest, MediaTypeImageConfig, []string{blob}, true},
+		{"docker's", MediaTypeDockerManifest, blob, []string{blob}, true},
+		{"docker plugin", MediaTypeImageManifest, "application/vnd.docker.plugin.v1+json", []string{blob}, true},
+		{"type that docker takes for an image's, octets", MediaTypeImageManifest, "application/octet-stream", []string{blob}, true},
+		{"type that docker takes for an image's, JSON", MediaTypeImageManifest, "application/json", []string{blob}, true},
+		{"type that docker takes for an image's, HTML", MediaTypeImageManifest, "text/html", []string{blob}, true},
+		{"type with a parameter", MediaTypeImageManifest, MediaTypeImageConfig + "; a=b", []string{blob}, true},
+		{"unknown config, image layers", MediaTypeImageManifest, blob, []string{blob, layer}, true},
+		{"empty config, a configuration among the layers", MediaTypeImageManifest, MediaTypeEmptyJSON, []string{MediaTypeImageConfig, layer}, true},
+		{"files with the types that oras gives", MediaTypeImageManifest, MediaTypeEmptyJSON, []string{layer}, false},
+		{"chart", MediaTypeImageManifest, "application/vnd.cncf.helm.config.v1+json", []string{"application/vnd.cncf.helm.chart.content.v1.tar+gzip"}, false},
+		{"signature", MediaTypeImageManifest, MediaTypeEmptyJSON, []string{cosign}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := Manifest{Descriptor: Descriptor{MediaType: tc.manifest}, Config: Descriptor{MediaType: tc.config, Size: 2}}
+			for _, l := range tc.layers {
+				m.Layers = append(m.Layers, Descriptor{MediaType: l})
+			}
+			if got := m.IsImage(); got != tc.want {
+				t.Errorf("IsImage() = %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
