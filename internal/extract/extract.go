@@ -147,7 +147,7 @@ func (s *Set) Layer(ctx context.Context, d oci.Digest, mediaType string, r io.Re
 		sc.broken(contentErr, st.format, mediaType)
 	}
 	l := sc.finish()
-	l.Digest, l.Bytes = d, st.total
+	l.Digest, l.Bytes, l.Text = d, st.total, st.text
 	return l, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -62,6 +63,7 @@ type chunk struct {
 // ends when the content does, or at close.
 type stream struct {
 	format string
+	text   bool // see isText
 	full   chan chunk
 	free   chan []byte
 	stop   chan struct{}
@@ -86,7 +88,7 @@ func unpack(src *source, limits Limits) *stream {
 		st.free <- nil // made when first used: most blobs are small
 	}
 	br := bufio.NewReaderSize(src, 64<<10)
-	st.format = sniff(br)
+	st.format, st.text = sniff(br), isText(br)
 	go st.produce(src, br)
 	return st
 }
@@ -108,6 +110,24 @@ func sniff(br *bufio.Reader) string {
 		return "zstd" // a skippable frame comes first
 	}
 	return "tar"
+}
+
+// isText says whether the content begins as text does. Of the compressions that some
+// runtime unpacks only bzip2 begins with letters.
+func isText(br *bufio.Reader) bool {
+	head, _ := br.Peek(512)
+	if bytes.HasPrefix(head, []byte("BZh")) {
+		return false
+	}
+	for i := 0; i < len(head); {
+		r, n := utf8.DecodeRune(head[i:])
+		cut := i+utf8.UTFMax > 512 && !utf8.FullRune(head[i:])
+		if r == utf8.RuneError && n == 1 && !cut || r == 0x7f || r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f' {
+			return false
+		}
+		i += n
+	}
+	return true
 }
 
 // produce unpacks until the content ends, an error or close.

@@ -112,6 +112,9 @@ type Layer struct {
 	// path and everything below it from lower layers; "srv/app/" (an opaque
 	// folder) removes what lies below it in lower layers but not the folder.
 	Removed []string `json:"removed,omitempty"`
+	// Text says that the content begins as plain text does, so it is in no compression, and
+	// no archive either where Files is 0.
+	Text bool `json:"text,omitempty"`
 	// Written is the set of paths of all files, links and devices in this layer. What a lower layer
 	// had read from such a path is replaced, whatever kind of file it is now.
 	Written PathSet `json:"written,omitempty"`

@@ -206,10 +206,11 @@ func (s *Service) layersOf(ctx context.Context, m oci.Manifest) ([]inventory.Lay
 	return out, g.Wait()
 }
 
-// asLayer leaves out what was said of content that neither is an archive nor claims to
-// be a layer, such as the payload of a signature whose manifest looks like an image's.
+// asLayer leaves out what was said of text that does not claim to be a layer, such as the
+// payload of a signature whose manifest looks like an image's. All else stays: runtimes
+// unpack layers whatever their media types say, and from compressions that are not read here.
 func asLayer(d oci.Descriptor, l inventory.Layer) inventory.Layer {
-	if l.Files == 0 && !oci.IsLayerType(d.MediaType) {
+	if l.Files == 0 && l.Text && !oci.IsLayerType(d.MediaType) {
 		return inventory.Layer{Digest: d.Digest, ExtractedBy: l.ExtractedBy}
 	}
 	return l

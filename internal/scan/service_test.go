@@ -1,7 +1,9 @@
 package scan
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"strings"
@@ -256,3 +258,49 @@ func TestNoPolicyAllowsNothing(t *testing.T) {
 		t.Errorf("%v, %v; want quarantine", v.Decision, err)
 	}
 }
+
+// Docker and podman unpack xz and bzip2, and look at no layer's media type.
+func TestDisguisedLayerIsNeverAllowed(t *testing.T) {
+	decoded := func(s string) []byte {
+		raw, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	for _, tc := range []struct {
+		name, mediaType string
+		content         []byte
+		want            policy.Decision
+	}{
+		{"xz", "application/octet-stream", decoded(xzLayer), policy.Quarantine},
+		{"bzip2", "application/x-tar", decoded(bzip2Layer), policy.Quarantine},
+		{"broken gzip", "application/octet-stream", []byte{0x1f, 0x8b, 8, 0}, policy.Quarantine},
+		{"text that claims to be a layer", "application/vnd.oci.image.layer.v1.tar", []byte(`{"critical":{}}`), policy.Quarantine},
+		{"a signature's payload", "application/vnd.dev.cosign.simplesigning.v1+json", []byte(`{"critical":{}}`), policy.Allow},
+		{"an SBOM", "text/spdx", []byte("SPDXVersion: SPDX-2.3\nCreator: Person: Łukasz\n"), policy.Allow},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.advise(opensslFlaw("1.1.1a-r0"))
+			w.Ready()
+			img := imageOf(t, tc.content)
+			raw := bytes.Replace(img.manifest.Raw, []byte("application/vnd.oci.image.layer.v1.tar+gzip"), []byte(tc.mediaType), 1)
+			m, err := oci.ParseManifest(oci.MediaTypeImageManifest, raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			img.manifest = m
+			w.push(img, "1")
+			if v, _, err := w.Judge(t.Context(), m.Digest); err != nil || v.Decision != tc.want {
+				t.Errorf("%v, %v; want %v", v.Decision, err, tc.want)
+			}
+		})
+	}
+}
+
+// A tar with one file, compressed with xz -9 and bzip2.
+const (
+	xzLayer    = "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Af/AExdADKdCIYUsLfY1SEjJaYukFefUeiC2w/5FzYbAL1x3CVmA+XLAe840XEBAEKOx8ZTRE1I29DPZTg+NoI/cE/bV8N7W9RoSQdSxr1D0wAAe8qJjcs+H0UAAWiAEAAAAOe+DcaxxGf7AgAAAAAEWVo="
+	bzip2Layer = "QlpoOTFBWSZTWRuLZaMAADBbgMqQQADtkAEAbgDewAkIIABUU1HpGmjQ0xMJ6eqCSiaMgyMgAFIHyHuEEd5QJX2vQMQzSNQpuaIo1DasZ0wlw02qS5qKxII/VuCAYQGXvK1/i7kinChIDcWy0YA="
+)
