@@ -66,16 +66,12 @@ func (r *Registry) explain(ctx context.Context, name string, m catalog.Manifest)
 	if m.Verdict.Decision != policy.Quarantine || r.o.Explainer == nil {
 		return d
 	}
-	ctx, cancel := context.WithTimeout(ctx, explainWait)
-	defer cancel()
-	all, err := r.o.Explainer.Explain(ctx, m.Digest)
+	v, err := r.tell(ctx, m)
 	if err != nil {
 		r.o.Log.ErrorContext(ctx, "refusal not explained", "digest", m.Digest, "err", err)
 		return d
 	}
-	all = holdingFirst(all, m.Verdict.Reasons)
-	d.Findings = append(d.Findings, all[:min(len(all), maxFindings)]...)
-	d.Omitted = len(all) - len(d.Findings)
+	d.Findings, d.Omitted = append(d.Findings, v.findings...), v.omitted
 	return d
 }
 

@@ -104,6 +104,7 @@ type Registry struct {
 	o         Options
 	locks     locks
 	transfers chan struct{}
+	told      told
 }
 
 // New makes a Registry over what the catalog lists and the store holds.
