@@ -240,6 +240,9 @@ func (a *assessment) report(target string, m oci.Manifest, v policy.Verdict) rep
 	for _, s := range remediation.Plan(a.image, a.matched) {
 		r.Fixes = append(r.Fixes, report.Fix{Layer: s.Layer, Command: s.Command, Note: s.Note, Findings: s.Findings})
 	}
+	if r.Advisories.Ecosystems == nil {
+		r.Advisories.Ecosystems = map[string]time.Time{}
+	}
 	if r.Reasons == nil {
 		r.Reasons = []policy.Reason{}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -357,7 +358,8 @@ func (l *local) index(roots []oci.Descriptor, reports []report.Report) report.Re
 func indexReport(target string, roots []oci.Descriptor, reports []report.Report, now time.Time) report.Report {
 	var platforms []policy.Verdict
 	out := report.Report{Target: target, Packages: []report.Package{}, Findings: []report.Finding{}, Fixes: []report.Fix{},
-		Coverage: inventory.Coverage{Examined: []string{}, Unknown: []inventory.Gap{}}}
+		Coverage:   inventory.Coverage{Examined: []string{}, Unknown: []inventory.Gap{}},
+		Advisories: report.Advisories{Ecosystems: map[string]time.Time{}}}
 	if len(roots) == 1 {
 		out.Digest = roots[0].Digest
 	}
@@ -369,6 +371,7 @@ func indexReport(target string, roots []oci.Descriptor, reports []report.Report,
 		if reports[i].Advisories.AsOf.After(out.Advisories.AsOf) {
 			out.Advisories.AsOf = reports[i].Advisories.AsOf
 		}
+		maps.Copy(out.Advisories.Ecosystems, reports[i].Advisories.Ecosystems)
 	}
 	v := policy.Worst(platforms...)
 	out.Decision, out.Policy, out.Reasons, out.JudgedAt, out.Platforms = v.Decision, v.Policy, v.Reasons, now, reports

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"pratique.dev/pratique/internal/extract"
 	"pratique.dev/pratique/internal/inventory"
+	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
 	"pratique.dev/pratique/internal/report"
 	"pratique.dev/pratique/internal/vuln"
@@ -326,5 +328,27 @@ func TestScanSaysThatAdvisoriesArePartialAndOld(t *testing.T) {
 	}
 	if !old {
 		t.Errorf("the reasons do not tell how old the advisories are: %+v", r.Reasons)
+	}
+}
+
+// TestReportHasNoNulls: whoever reads the document need not tell null from empty.
+func TestReportHasNoNulls(t *testing.T) {
+	clean := imageOf(t, layerOf(t, map[string]string{"etc/os-release": testdata(t, "alpine-3.10-os-release")}))
+	for name, images := range map[string][]testImage{"image": {alpine(t)}, "nothing in it": {clean}, "several": {clean, alpine(t)}} {
+		r, err := scanTarget(t, writeLayout(t, images...), opensslFlaw("1.1.1z-r0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := bytes.Index(raw, []byte("null")); i >= 0 {
+			t.Errorf("%s: null in …%s", name, raw[max(0, i-80):i+4])
+		}
+	}
+	var pending assessment
+	if raw, err := json.Marshal(pending.report("x", oci.Manifest{}, policy.Verdict{})); err != nil || bytes.Contains(raw, []byte("null")) {
+		t.Errorf("pending: %s, %v", raw, err)
 	}
 }
