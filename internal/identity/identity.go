@@ -17,6 +17,7 @@ import (
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
 )
 
 // ErrUnauthenticated says that a name and secret, or a token, prove nothing. It never
@@ -25,6 +26,9 @@ var ErrUnauthenticated = errors.New("wrong name or secret, or the token is not v
 
 // ErrWeakSecret says that a secret chosen by the operator cannot be taken.
 var ErrWeakSecret = errors.New("secret cannot be used")
+
+// ErrBusy says that too many secrets wait to be checked; it is an *oci.Error.
+var ErrBusy error = oci.Errorf(oci.CodeTooManyRequests, "too many logins are being checked; try again shortly")
 
 // Options are the needs of an Identity. The zero value of each has a usable meaning.
 type Options struct {
@@ -46,8 +50,10 @@ const (
 	rememberSecret = time.Minute
 	maxRemembered  = 4096 // secrets, and as many tokens
 	// slowAtOnce bounds argon2id computations, each of which takes 19 MiB and 40 ms of a
-	// core: whoever guesses secrets waits in line and takes no more memory.
-	slowAtOnce = 2
+	// core: whoever guesses secrets waits in line and takes no more memory. The line has
+	// slowWaiting places, so that it is gone seconds after those who filled it are.
+	slowAtOnce  = 2
+	slowWaiting = 64
 )
 
 // Identity checks who asks. Its methods may be called at once.
@@ -59,6 +65,7 @@ type Identity struct {
 	secrets  *memory[access.Principal]
 	tokens   *memory[verified]
 	slow     chan struct{}
+	line     chan struct{} // who waits for slow, or has it
 	checks   singleflight.Group
 
 	mu   sync.Mutex
@@ -82,7 +89,7 @@ func New(cat *catalog.Catalog, o Options) *Identity {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce),
+	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce), line: make(chan struct{}, slowAtOnce+slowWaiting),
 		secrets: newMemory[access.Principal](maxRemembered), tokens: newMemory[verified](maxRemembered)}
 	rand.Read(i.cacheKey[:]) // never fails (crypto/rand)
 	return i
@@ -165,7 +172,7 @@ func (i *Identity) firstSecret(chosen string) (hash []byte, shown string, err er
 }
 
 // Authenticate returns the principal that name and secret prove. ErrUnauthenticated
-// if they prove nothing; any other error means that it could not be told.
+// if they prove nothing; any other error, ErrBusy among them, means that it could not be told.
 //
 // Which work is done depends on what was presented and not on what is kept, so that
 // the time of a refusal does not tell whether the name exists.

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/catalog/catalogtest"
+	"pratique.dev/pratique/internal/oci"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -218,6 +220,51 @@ func TestRemembered(t *testing.T) {
 		if strings.Contains(k, chosen) || strings.Contains(k, "admin") {
 			t.Error("a secret or name lies in memory as it is")
 		}
+	}
+}
+
+// TestLineIsBounded: guesses whose senders have left do not pile up, and none of it
+// touches generated secrets.
+func TestLineIsBounded(t *testing.T) {
+	i, _, _ := fresh(t)
+	_, generated, _, err := i.Bootstrap(bg, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range slowAtOnce {
+		i.slow <- struct{}{} // nothing is computed
+	}
+	left, leave := context.WithCancel(bg)
+	var senders sync.WaitGroup
+	var busy atomic.Int64
+	for n := range 2 * cap(i.line) {
+		senders.Go(func() {
+			_, err := i.Authenticate(left, "admin", fmt.Sprintf("a guess that is long %d", n))
+			if errors.Is(err, ErrBusy) {
+				if busy.Add(1) == int64(cap(i.line)) {
+					leave()
+				}
+			} else if !errors.Is(err, context.Canceled) {
+				t.Errorf("guess %d: %v", n, err)
+			}
+		})
+	}
+	senders.Wait()
+	if len(i.line) != cap(i.line) {
+		t.Errorf("%d wait, want %d", len(i.line), cap(i.line))
+	}
+	var e *oci.Error
+	if _, err := i.Authenticate(bg, "admin", "one guess more"); !errors.As(err, &e) || e.Code != oci.CodeTooManyRequests {
+		t.Errorf("one guess more: %v, want TOOMANYREQUESTS", err)
+	}
+	if _, err := i.Authenticate(bg, "admin", generated); err != nil {
+		t.Errorf("a generated secret: %v", err)
+	}
+	for range slowAtOnce {
+		<-i.slow
+	}
+	for range cap(i.line) { // all have left once each place can be taken
+		i.line <- struct{}{}
 	}
 }
 

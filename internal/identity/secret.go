@@ -125,6 +125,12 @@ func (i *Identity) matches(ctx context.Context, secret string, kept [][]byte) (b
 		slow = [][]byte{make([]byte, len(kindChosen)+argonSalt+argonKey)}
 	}
 	select {
+	case i.line <- struct{}{}:
+		defer func() { <-i.line }()
+	default:
+		return false, ErrBusy
+	}
+	select {
 	case i.slow <- struct{}{}:
 		defer func() { <-i.slow }()
 	case <-ctx.Done():
