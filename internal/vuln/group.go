@@ -126,8 +126,9 @@ func (m *matcher) finding(root string, g *flawGroup, same sameFlaw) Finding {
 			listed[v] = true
 		}
 	}
-	for _, c := range g.also {
+	for _, c := range g.also { // where these say it is affected further up, they name the way out
 		intervals = append(intervals, c.intervals...)
+		fixes = append(fixes, c.fixes...)
 		for _, v := range c.versions {
 			listed[v] = true
 		}

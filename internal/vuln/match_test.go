@@ -141,6 +141,9 @@ func TestMatch(t *testing.T) {
 		{"a fix past another's last affected", "npm", "1.0.0", []vuln.Advisory{
 			aliases(adv("A-1", "npm", "0", "<=1.4.0"), "CVE-1"), aliases(adv("B-1", "npm", "0", "1.2.0", "1.3.0", "1.5.0"), "CVE-1"),
 		}, []string{"CVE-1 1.5.0 A-1,B-1"}},
+		{"a fix that only the record of a later line names", "npm", "3.7.0", []vuln.Advisory{
+			aliases(adv("A-1", "npm", "0", "4.17.21"), "CVE-1"), aliases(adv("B-1", "npm", "4.0.0", "4.18.0"), "CVE-1"),
+		}, []string{"CVE-1 4.18.0 A-1,B-1", "!B-1"}},
 		{"one says unfixed", "npm", "1.0.0", []vuln.Advisory{
 			aliases(adv("A-1", "npm", "0", "-"), "CVE-1"), aliases(adv("B-1", "npm", "0", "1.2.0"), "CVE-1"),
 		}, []string{"CVE-1 - A-1,B-1"}},
