@@ -47,6 +47,7 @@ func (s *Service) Begin(uploadID string, open func(context.Context) (io.ReadClos
 	s.uploads[uploadID] = e
 	s.running.Go(func() {
 		defer cancel()
+		defer s.yieldPlace(uploadID, e)
 		defer close(e.done)
 		r, err := open(ctx)
 		if err != nil {
@@ -58,6 +59,16 @@ func (s *Service) Begin(uploadID string, open func(context.Context) (io.ReadClos
 		defer idle.Stop()
 		e.layer, e.err = s.unpack(ctx, oci.Digest{}, "", &timed{r, idle})
 	})
+}
+
+// yieldPlace forgets an upload whose examination came to nothing: one that nobody goes on
+// with would keep its place from others until it is swept.
+func (s *Service) yieldPlace(uploadID string, e *exam) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.err != nil && s.uploads[uploadID] == e {
+		s.end(uploadID)
+	}
 }
 
 // timed puts a timer off with every read that gives something.

@@ -83,8 +83,19 @@ func (s *Service) Wake() {
 	}
 }
 
-// Close waits for the examinations under way; their contexts must have ended.
-func (s *Service) Close() { s.running.Wait() }
+// Close ends the examinations under way and waits for them. What they leave unread is read
+// from the store when its manifest is judged. Nothing may be begun any more.
+func (s *Service) Close() {
+	s.mu.Lock()
+	for _, e := range s.uploads {
+		e.cancel()
+	}
+	for _, e := range s.byDigest {
+		e.cancel()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
 
 // Times of the worker.
 const (

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pratique.dev/pratique/internal/blob"
@@ -208,12 +210,58 @@ func TestLayerIsExaminedBesideItsPush(t *testing.T) {
 		return io.NopCloser(strings.NewReader(string(img.blobs[layer]))), nil
 	})
 	w.Commit("upload", layer)
-	w.Service.Close()
+	w.running.Wait()
 	// The store has no bytes of this layer: what is known of it is from the push.
 	w.push(img, "1", layer)
 	if v, _, err := w.Judge(t.Context(), img.manifest.Digest); err != nil || v.Decision != policy.Quarantine {
 		t.Errorf("%v, %v; want quarantine", v.Decision, err)
 	}
+}
+
+// halfSent is an upload that nobody goes on with.
+func halfSent(ctx context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(readerFunc(func([]byte) (int, error) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	})), nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestCloseDoesNotWaitForUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(nil, nil, extract.New(extract.Options{}), Options{})
+		s.Begin("resting", halfSent)
+		s.Begin("at its end", halfSent)
+		s.Commit("at its end", alpine(t).manifest.Digest)
+		start := time.Now()
+		s.Close()
+		if d := time.Since(start); d > patience {
+			t.Errorf("Close took %v", d)
+		}
+	})
+}
+
+func TestAbandonedUploadsGiveTheirPlacesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(nil, nil, extract.New(extract.Options{}), Options{})
+		for i := range maxFollowed {
+			s.Begin(fmt.Sprint(i), halfSent)
+		}
+		time.Sleep(patience + followIdle + time.Second)
+		begun := false
+		s.Begin("next", func(ctx context.Context) (io.ReadCloser, error) {
+			begun = true
+			return halfSent(ctx)
+		})
+		synctest.Wait()
+		if !begun {
+			t.Error("there is no place for an upload after as many were abandoned as are followed")
+		}
+		s.Close()
+	})
 }
 
 func TestImageWhoseLayerCannotBeReadStaysPending(t *testing.T) {
