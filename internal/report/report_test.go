@@ -51,7 +51,8 @@ func sample(t *testing.T) Report {
 		Fixes:    []Fix{{Layer: base, Command: "apt-get install libssl3=3.0.11-1~deb12u2", Note: "or rebuild on a newer base", Findings: 1}},
 		Coverage: inventory.Coverage{Examined: []string{"dpkg", "java"},
 			Unknown: []inventory.Gap{{Kind: inventory.GapUnknown, Path: "opt/tool", Reason: "no package owns it", Count: 3}}},
-		Advisories: Advisories{AsOf: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)},
+		Advisories: Advisories{AsOf: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), Ecosystems: map[string]time.Time{
+			"Debian:12": time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), "Maven": time.Date(2026, 8, 21, 0, 0, 0, 0, time.UTC)}},
 		Layers:     []Layer{{Digest: base, Instruction: "ADD rootfs.tar /"}, {Digest: app, Instruction: "COPY app.jar /srv/"}},
 	}
 }

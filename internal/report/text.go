@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"pratique.dev/pratique/internal/inventory"
 	"pratique.dev/pratique/internal/oci"
@@ -85,12 +86,23 @@ func summary(r Report) string {
 		parts = append(parts, clean(r.Distro.ID+" "+r.Distro.VersionID))
 	}
 	parts = append(parts, plural(len(r.Packages), "package"), CountsText(r.Counts))
-	if r.Advisories.AsOf.IsZero() {
+	if asOf := reach(r.Advisories); asOf.IsZero() {
 		parts = append(parts, "no advisories")
 	} else {
-		parts = append(parts, "advisories of "+r.Advisories.AsOf.UTC().Format("2006-01-02"))
+		parts = append(parts, "advisories of "+asOf.UTC().Format(time.DateOnly))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// reach is the day to which all advisories reach that the image needs.
+func reach(a Advisories) time.Time {
+	oldest := a.AsOf
+	for _, t := range a.Ecosystems {
+		if t.Before(oldest) {
+			oldest = t
+		}
+	}
+	return oldest
 }
 
 // CountsText says the numbers in one line, "2 critical, 1 high (2 with a fix)".
