@@ -92,7 +92,10 @@ func (f *serveFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
 // greet prints what someone needs to push a first image.
 func greet(cmd *cobra.Command, s server.Started) {
 	w := cmd.OutOrStdout()
-	fmt.Fprintf(w, "Pratique %s listens on %s\n", Version, s.URL)
+	fmt.Fprintf(w, "Pratique %s listens on http://%s\n", Version, s.Listen)
+	if s.Host != s.Listen {
+		fmt.Fprintf(w, "  reached at  %s\n", s.URL)
+	}
 	data := s.Data
 	if abs, err := filepath.Abs(data); err == nil {
 		data = abs

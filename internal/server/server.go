@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
@@ -45,7 +46,8 @@ type Config struct {
 
 // Started says what there is to know of a server that has come up.
 type Started struct {
-	URL, Host string // "http://127.0.0.1:5000", "127.0.0.1:5000"
+	URL, Host string // "http://127.0.0.1:5000", "127.0.0.1:5000": where clients reach it
+	Listen    string // the address that is listened on, "127.0.0.1:5000"
 	Data      string
 	Admin     string // the administrator's name
 	Created   bool   // this start made the administrator
@@ -144,10 +146,15 @@ func open(ctx context.Context, cfg Config, addr net.Addr) (_ *parts, err error) 
 	return p, nil
 }
 
-// externalURL is the address by which clients reach the server.
+// externalURL is the address by which clients reach the server. Of a server that listens on
+// every address and was not told its name, only those on this machine know one.
 func externalURL(configured string, addr net.Addr) (*url.URL, error) {
 	if configured == "" {
-		return &url.URL{Scheme: "http", Host: addr.String()}, nil
+		host := addr.String()
+		if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+			host = net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))
+		}
+		return &url.URL{Scheme: "http", Host: host}, nil
 	}
 	u, err := url.Parse(configured)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" && u.Path != "/" {
@@ -177,6 +184,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }() // ends with Shutdown or Close
 	if p.cfg.Started != nil {
+		started.Listen = l.Addr().String()
 		p.cfg.Started(started)
 	}
 	p.cfg.Log.InfoContext(ctx, "registry started", "url", p.url, "data", p.cfg.Data, "version", p.cfg.Version)
