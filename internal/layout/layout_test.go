@@ -3,6 +3,7 @@
 package layout
 
 import (
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -20,13 +21,12 @@ const module = "pratique.dev/pratique/"
 var floors = [][]string{
 	{"internal/inflate", "internal/oci", "internal/version"},
 	{"internal/access", "internal/blob", "internal/inventory"},
-	{"internal/blob/azureblob", "internal/blob/blobtest", "internal/blob/fileblob",
-		"internal/blob/memblob", "internal/blob/s3blob", "internal/extract", "internal/vuln"},
+	{"internal/blob/blobtest", "internal/blob/fileblob", "internal/blob/memblob", "internal/extract", "internal/vuln"},
 	{"internal/policy", "internal/remediation"},
 	{"internal/report"},
 	{"internal/api", "internal/catalog"},
-	{"internal/catalog/catalogtest", "internal/feed", "internal/identity", "internal/registry", "internal/scan", "internal/workload"},
-	{"internal/apiserver", "internal/ociserver", "internal/web"},
+	{"internal/catalog/catalogtest", "internal/feed", "internal/identity", "internal/registry", "internal/scan"},
+	{"internal/apiserver", "internal/ociserver"},
 	{"internal/server"},
 	{"internal/cli"},
 	{"cmd/pratique"},
@@ -36,6 +36,29 @@ var floors = [][]string{
 var homes = map[string][]string{
 	"database/sql": {"internal/catalog", "internal/catalog/catalogtest"},
 	"os/exec":      {"internal/catalog/catalogtest"}, // starts the tests' PostgreSQL
+}
+
+// TestTour holds the table of ARCHITECTURE.md to the floors, and both to what there is.
+func TestTour(t *testing.T) {
+	root := os.DirFS("../..")
+	var table strings.Builder
+	for i, pkgs := range slices.Backward(floors) {
+		var names []string
+		for _, p := range pkgs {
+			if files, err := fs.Glob(root, p+"/*.go"); err != nil || len(files) == 0 {
+				t.Errorf("%s is on a floor and is not there (%v)", p, err)
+			}
+			names = append(names, "`"+strings.TrimPrefix(p, "internal/")+"`")
+		}
+		fmt.Fprintf(&table, "| %d | %s |\n", i+1, strings.Join(names, " "))
+	}
+	tour, err := fs.ReadFile(root, "ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(tour), "\n|---|---|\n"+table.String()+"\n") {
+		t.Errorf("ARCHITECTURE.md shows other floors than these:\n%s", &table)
+	}
 }
 
 func TestFloors(t *testing.T) {
