@@ -260,6 +260,7 @@ func TestPackageURL(t *testing.T) {
 		{Package{Type: TypeAPK, Binary: "musl", BinaryVersion: "1.2-r0"}, Distro{}, "pkg:apk/musl@1.2-r0"},
 		{Package{Type: "maven", Key: Key{Name: "org.a:b", Version: "1"}}, debian, "pkg:maven/org.a/b@1"},
 		{Package{Type: "golang", Key: Key{Name: "golang.org/x/net", Version: "0.1.0"}}, debian, "pkg:golang/golang.org/x/net@v0.1.0"},
+		{Package{Type: "golang", Key: Key{Name: "github.com/BurntSushi/toml", Version: "1.2.0"}}, debian, "pkg:golang/github.com/burntsushi/toml@v1.2.0"},
 		{Package{Type: "golang", Key: Key{Name: "stdlib", Version: "1.21.3"}}, debian, "pkg:golang/stdlib@1.21.3"},
 		{Package{Type: "npm", Key: Key{Name: "@a/b", Version: "1.0.0"}}, debian, "pkg:npm/%40a/b@1.0.0"},
 	} {

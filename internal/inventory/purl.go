@@ -31,7 +31,7 @@ func PackageURL(p *Package, d Distro) string {
 			namespace, name = scope, rest
 		}
 	}
-	return packageurl.NewPackageURL(p.Type, namespace, name, version, nil, "").ToString()
+	return canonical(packageurl.NewPackageURL(p.Type, namespace, name, version, nil, ""))
 }
 
 func osPackageURL(p *Package, d Distro) string {
@@ -54,5 +54,13 @@ func osPackageURL(p *Package, d Distro) string {
 		}
 		add("rpmmod", p.Module)
 	}
-	return packageurl.NewPackageURL(p.Type, d.ID, p.Binary, version, qualifiers, "").ToString()
+	return canonical(packageurl.NewPackageURL(p.Type, d.ID, p.Binary, version, qualifiers, ""))
+}
+
+// canonical writes u as its type wants it: Go's modules, for one, in small letters.
+func canonical(u *packageurl.PackageURL) string {
+	if n := *u; n.Normalize() == nil {
+		return n.ToString()
+	}
+	return u.ToString()
 }
