@@ -25,7 +25,7 @@ import (
 
 // version names the extractor set. It changes whenever a layer that was read before
 // would now read differently.
-const version = "1"
+const version = "2"
 
 // Limits bounds what one layer can cost. What lies beyond a limit is a gap in the
 // layer's coverage. The zero of a field stands for its default.

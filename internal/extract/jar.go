@@ -86,6 +86,8 @@ func (j *jarReader) read(ctx context.Context, at io.ReaderAt, size int64, name s
 		return false, err
 	}
 	var manifest map[string]string
+	var models []*zip.File // pom.xml
+	told := map[string]bool{}
 	poms, classes := 0, false
 	for _, e := range z.File {
 		if err := ctx.Err(); err != nil {
@@ -101,7 +103,10 @@ func (j *jarReader) read(ctx context.Context, at io.ReaderAt, size int64, name s
 			}
 			if j.maven(name, props["groupId"], props["artifactId"], props["version"]) {
 				poms++
+				told[path.Dir(e.Name)] = true
 			}
+		case strings.HasPrefix(e.Name, "META-INF/maven/") && path.Base(e.Name) == "pom.xml":
+			models = append(models, e)
 		case strings.EqualFold(e.Name, "META-INF/MANIFEST.MF"):
 			if manifest, err = j.text(e, manifestHeaders); err != nil {
 				return false, err
@@ -110,6 +115,18 @@ func (j *jarReader) read(ctx context.Context, at io.ReaderAt, size int64, name s
 			if err := j.nested(ctx, at, size, e, name, depth); err != nil {
 				return false, err
 			}
+		}
+	}
+	for _, e := range models {
+		if told[path.Dir(e.Name)] {
+			continue
+		}
+		c, err := j.model(e)
+		if err != nil {
+			return false, err
+		}
+		if j.maven(name, c.group, c.artifact, c.version) {
+			poms++
 		}
 	}
 	if poms > 0 {
@@ -132,8 +149,8 @@ func (j *jarReader) maven(jarPath, group, artifact, version string) bool {
 	return true
 }
 
-// text parses a small text in the jar.
-func (j *jarReader) text(e *zip.File, parse func(*lines) map[string]string) (map[string]string, error) {
+// document opens a small file in the jar.
+func (j *jarReader) document(e *zip.File) (io.ReadCloser, error) {
 	limit := uint64(j.set.limits.Document)
 	if e.UncompressedSize64 > limit {
 		return nil, &boundError{fmt.Sprintf("%s has %d bytes, more than the %d that are read of such a file", e.Name, e.UncompressedSize64, limit)}
@@ -145,13 +162,32 @@ func (j *jarReader) text(e *zip.File, parse func(*lines) map[string]string) (map
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.Name, err)
 	}
+	return r, nil
+}
+
+// text parses a small text in the jar.
+func (j *jarReader) text(e *zip.File, parse func(*lines) map[string]string) (map[string]string, error) {
+	r, err := j.document(e)
+	if err != nil {
+		return nil, err
+	}
 	defer func() { _ = r.Close() }()
-	in := newLines(io.LimitReader(r, int64(limit)))
+	in := newLines(io.LimitReader(r, j.set.limits.Document))
 	out := parse(in)
 	if in.err != nil {
 		return nil, fmt.Errorf("%s: %w", e.Name, in.err)
 	}
 	return out, nil
+}
+
+// model reads a pom.xml. One that cannot be read tells nothing: it is not needed to run the jar.
+func (j *jarReader) model(e *zip.File) (coordinates, error) {
+	r, err := j.document(e)
+	if err != nil {
+		return coordinates{}, err
+	}
+	defer func() { _ = r.Close() }()
+	return pomModel(io.LimitReader(r, j.set.limits.Document)), nil
 }
 
 // nested reads the jar e within the jar at name. What is wrong with it is its own

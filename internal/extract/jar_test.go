@@ -48,6 +48,11 @@ func pom(group, artifact, version string) member {
 		body: "#Created\ngroupId=" + group + "\nartifactId=" + artifact + "\r\nversion=" + version + "\n"}
 }
 
+func model(group, artifact, body string) member {
+	return member{name: "META-INF/maven/" + group + "/" + artifact + "/pom.xml",
+		body: `<?xml version="1.0" encoding="ISO-8859-1"?><project xmlns="http://maven.apache.org/POM/4.0.0">` + body + `</project>`}
+}
+
 // TestManifests names jars that have a real manifest and no pom.properties.
 func TestManifests(t *testing.T) {
 	want := map[string]string{
@@ -98,6 +103,12 @@ func TestJars(t *testing.T) {
 			[]string{"a.ear!/web.war!/lib/inner.jar org.a:inner 1", "a.ear!/x.jar org.a:inner 1", "a.ear!/web.war org.b:middle 2"}, nil, ""},
 		{"behind a start script", "run.jar", "#!/bin/sh\nexec java -jar $0\n" + inner, []string{"run.jar org.a:inner 1"}, nil, ""},
 		{"classes of unknown origin", "app.jar", zipFile(t, member{name: "A.class"}), nil, []string{"app.jar"}, ""},
+		{"a model and no properties", "m.jar", zipFile(t, member{name: "A.class"}, model("org.a", "a",
+			"<parent><groupId>org.a</groupId><artifactId>up</artifactId><version>3</version></parent><artifactId>a</artifactId><dependencies><dependency><groupId>x</groupId><artifactId>x</artifactId><version>9</version></dependency></dependencies>")),
+			[]string{"m.jar org.a:a 3"}, nil, ""},
+		{"a model beside its properties", "m.jar", zipFile(t, pom("org.a", "a", "1"), model("org.a", "a", "<groupId>org.a</groupId><artifactId>a</artifactId><version>${v}</version>")),
+			[]string{"m.jar org.a:a 1"}, nil, ""},
+		{"a model that is none", "m.jar", zipFile(t, member{name: "A.class"}, member{name: "META-INF/maven/g/a/pom.xml", body: "<project"}), nil, []string{"m.jar"}, ""},
 		{"no classes at all", "res.jar", zipFile(t, member{name: "a.txt"}), nil, nil, ""},
 		{"a template never filled in", "t.jar", zipFile(t, pom("${g}", "a", "1"), member{name: "a.class"}), nil, []string{"t.jar"}, ""},
 		{"not a zip", "b.jar", strings.Repeat("no jar\n", 10), nil, nil, "unread b.jar: not a zip archive"},

@@ -2,6 +2,9 @@ package extract
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/xml"
+	"io"
 	"path"
 	"regexp"
 	"strings"
@@ -23,6 +26,30 @@ func properties(in *lines) map[string]string {
 		}
 	}
 	return out
+}
+
+// pomModel reads an artifact's coordinates off its model, whose group and version may be
+// those of its parent (https://maven.apache.org/pom.html, "Inheritance").
+func pomModel(r io.Reader) coordinates {
+	type model struct {
+		Group    string `xml:"groupId"`
+		Artifact string `xml:"artifactId"`
+		Version  string `xml:"version"`
+	}
+	var project struct {
+		model
+		Parent model `xml:"parent"`
+	}
+	d := xml.NewDecoder(r)
+	d.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // coordinates are ASCII
+	if d.Decode(&project) != nil {
+		return coordinates{}
+	}
+	return coordinates{
+		group:    strings.TrimSpace(cmp.Or(project.Group, project.Parent.Group)),
+		artifact: strings.TrimSpace(project.Artifact),
+		version:  strings.TrimSpace(cmp.Or(project.Version, project.Parent.Version)),
+	}
 }
 
 // manifestHeaders reads the main section of a manifest (JAR File Specification,

@@ -1,6 +1,7 @@
 package extract
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,7 @@ func (npm) Extract(_ context.Context, f *File, found *Found) error {
 		Name    string `json:"name"`
 		Version string `json:"version"`
 	}
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // the byte order mark, which npm and Node.js pass over
 	if err := json.Unmarshal(text, &p); err != nil {
 		return fmt.Errorf("package.json: %w", err)
 	}

@@ -18,6 +18,7 @@ func TestLanguages(t *testing.T) {
 		{"npm of Debian", "usr/share/nodejs/semver/package.json", `{"name":"semver","version":"7.3.5"}`, []string{"semver 7.3.5"}, ""},
 		{"an application's own", "app/package.json", `{"name":"app","version":"1.0.0"}`, nil, ""},
 		{"a fixture of a package", "app/node_modules/resolve/test/x/package.json", `{"name":"x","version":"1.0.0"}`, nil, ""},
+		{"npm with a byte order mark", "app/node_modules/a/package.json", "\ufeff{\"name\":\"a\",\"version\":\"1.0.0\"}", []string{"a 1.0.0"}, ""},
 		{"a mark for the loader", "app/node_modules/a/package.json", `{"type":"module"}`, nil, ""},
 		{"broken JSON", "app/node_modules/a/package.json", `{"name":`, nil, "unread app/node_modules/a/package.json: package.json: unexpected end of JSON input"},
 		{"a wheel", "usr/lib/python3.11/site-packages/Flask_Login-0.5.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: Flask_Login\nVersion: 0.5.0\n\nVersion: 9\n", []string{"flask-login 0.5.0"}, ""},
