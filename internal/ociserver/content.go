@@ -66,11 +66,12 @@ func asksAgain(userAgent string) bool {
 func sendManifest(w http.ResponseWriter, r *http.Request, m catalog.Manifest) {
 	w.Header().Set("Content-Type", m.MediaType)
 	w.Header().Set(headerDecision, m.Verdict.Decision.String())
-	serve(w, r, m.Digest, bytes.NewReader(m.Raw))
+	serve(w, r, m.Digest, int64(len(m.Raw)), bytes.NewReader(m.Raw))
 }
 
 // serve sends content that is named by its digest, or the range of it that was asked for.
-func serve(w http.ResponseWriter, r *http.Request, d oci.Digest, content io.ReadSeeker) {
+func serve(w http.ResponseWriter, r *http.Request, d oci.Digest, size int64, content io.ReadSeeker) {
+	bound(w, size)
 	h := w.Header()
 	h.Set(headerDigest, d.String())
 	h.Set("ETag", `"`+d.String()+`"`)
@@ -152,24 +153,9 @@ func (s *server) blobGet(w http.ResponseWriter, r *http.Request, c call) error {
 		content, seeker = lazy, lazy
 	}
 	defer content.Close() // only read from
-	defer bound(w, b.Size)()
 	w.Header().Set("Content-Type", "application/octet-stream")
-	serve(w, r, b.Digest, seeker)
+	serve(w, r, b.Digest, b.Size, seeker)
 	return nil
-}
-
-// The slowest that an answer may be taken.
-const (
-	slowestRate = 32 << 10 // bytes a second
-	slowestBase = 2 * time.Minute
-)
-
-// bound gives an answer of size bytes a time to be taken in, and returns how to lift it.
-func bound(w http.ResponseWriter, size int64) (lift func()) {
-	rc := http.NewResponseController(w)
-	// A writer without deadlines is one of a test.
-	_ = rc.SetWriteDeadline(time.Now().Add(slowestBase + time.Duration(size/slowestRate)*time.Second))
-	return func() { _ = rc.SetWriteDeadline(time.Time{}) }
 }
 
 func (s *server) blobHead(w http.ResponseWriter, r *http.Request, c call) error {
@@ -178,7 +164,7 @@ func (s *server) blobHead(w http.ResponseWriter, r *http.Request, c call) error 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	serve(w, r, c.digest, &sized{size: size})
+	serve(w, r, c.digest, size, &sized{size: size})
 	return nil
 }
 

@@ -18,8 +18,9 @@
 //
 // A manifest has at most oci.MaxManifestSize bytes (413), a list at most 1000 entries a
 // page, a form at the token endpoint 64 KiB. A body that brings nothing for
-// Options.BodyTimeout is given up. An answer must be taken at 32 KiB/s on average, after
-// two minutes' grace. How many uploads are received at once is
+// Options.BodyTimeout is given up, as is one that after twice that time came at less than
+// 4 KiB/s on average. An answer must be taken at 32 KiB/s on average, after two minutes'
+// grace. How many uploads are received at once is
 // registry.Options.MaxTransfers (429).
 package ociserver
 
@@ -151,6 +152,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.fail(w, r, err)
 	}
+	bound(w, 0) // what is not sent yet is a header, or the end of a body that was bound
 }
 
 // admit says who sends the request, or why it is refused: first whether they are
@@ -330,6 +332,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, contentType s
 	if r.Method == http.MethodHead {
 		return
 	}
+	bound(w, maxDocument)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v) // a client that is gone cannot be told

@@ -2,53 +2,12 @@ package ociserver
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
-	"time"
 
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/registry"
 )
-
-// timed puts a request's body under a deadline: it is given up when it brings nothing
-// for Options.BodyTimeout. That holds for the rest as well that the server reads away
-// when a handler has not taken all of it, which is why the deadline is lifted only at
-// the body's end; the server lifts it before the next request.
-func (s *server) timed(w http.ResponseWriter, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return
-	}
-	p := &patient{ReadCloser: r.Body, rc: http.NewResponseController(w), wait: s.o.BodyTimeout}
-	p.move(time.Now())
-	r.Body = p
-}
-
-// patient moves the connection's read deadline on as long as bytes come.
-type patient struct {
-	io.ReadCloser
-	rc    *http.ResponseController
-	wait  time.Duration
-	moved time.Time // when the deadline was last set
-}
-
-func (p *patient) move(now time.Time) {
-	_ = p.rc.SetReadDeadline(now.Add(p.wait)) // a writer without deadlines is one of a test
-	p.moved = now
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	// Not at every read: a deadline that is off by a tenth does no harm.
-	if now := time.Now(); now.Sub(p.moved) > p.wait/10 {
-		p.move(now)
-	}
-	n, err := p.ReadCloser.Read(b)
-	if errors.Is(err, io.EOF) {
-		// From here on the server listens whether the client is still there.
-		_ = p.rc.SetReadDeadline(time.Time{})
-	}
-	return n, err
-}
 
 // uploadBegin answers the POST: a mount, a blob in one request, or a new upload.
 func (s *server) uploadBegin(w http.ResponseWriter, r *http.Request, c call) error {

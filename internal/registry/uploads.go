@@ -305,6 +305,10 @@ func ended(err error, n, size int64) error {
 	case errors.Is(err, io.EOF):
 		return oci.Errorf(oci.CodeSizeInvalid, "the request ended after %d bytes of %d", n, size)
 	}
+	var said *oci.Error
+	if errors.As(err, &said) { // the door gave it up
+		return said
+	}
 	return &oci.Error{Code: oci.CodeBlobUploadInvalid, Message: fmt.Sprintf("the request broke off after %d bytes", n), Detail: nil}
 }
 
