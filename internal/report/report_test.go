@@ -53,7 +53,7 @@ func sample(t *testing.T) Report {
 			Unknown: []inventory.Gap{{Kind: inventory.GapUnknown, Path: "opt/tool", Reason: "no package owns it", Count: 3}}},
 		Advisories: Advisories{AsOf: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), Ecosystems: map[string]time.Time{
 			"Debian:12": time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), "Maven": time.Date(2026, 8, 21, 0, 0, 0, 0, time.UTC)}},
-		Layers:     []Layer{{Digest: base, Instruction: "ADD rootfs.tar /"}, {Digest: app, Instruction: "COPY app.jar /srv/"}},
+		Layers: []Layer{{Digest: base, Instruction: "ADD rootfs.tar /"}, {Digest: app, Instruction: "COPY app.jar /srv/"}},
 	}
 }
 
