@@ -75,7 +75,17 @@ func New(o Options) *Server {
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	// A writer without deadlines is one of a test.
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	s.mux.ServeHTTP(w, r)
+	// For what is still buffered; the connection's next request sets its own.
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
+}
 
 // route is one kind of request: what it needs and who answers it. scope gives the
 // repository that the permission is asked for; nil asks for the whole registry.
@@ -111,13 +121,6 @@ const (
 // guard refuses whoever is not known or may not; only then the handler runs.
 func (s *Server) guard(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rc := http.NewResponseController(w)
-		// A writer without deadlines is one of a test.
-		_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
-		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // the connection's next request sets its own
-		if r.Body != nil && r.Body != http.NoBody {
-			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
-		}
 		p, grants, err := s.o.Identity.Authenticate(r)
 		if err != nil && !s.o.Identity.Unproven(err) {
 			s.fail(w, r, err)

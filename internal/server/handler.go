@@ -2,9 +2,12 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
+	"time"
 
 	"pratique.dev/pratique/internal/api"
 )
@@ -15,6 +18,7 @@ func (p *parts) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", p.ready)
 	mux.HandleFunc("GET /{$}", p.home)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer p.panicked(r)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		switch {
 		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
@@ -23,9 +27,26 @@ func (p *parts) handler() http.Handler {
 		case strings.HasPrefix(r.URL.Path, "/api/"):
 			p.api.ServeHTTP(w, r)
 		default:
+			// Answers of a few bytes, to bodies that nobody reads.
+			rc := http.NewResponseController(w)
+			_ = errors.Join(rc.SetReadDeadline(time.Now().Add(plainTimeout)), rc.SetWriteDeadline(time.Now().Add(plainTimeout)))
 			mux.ServeHTTP(w, r)
 		}
 	})
+}
+
+// panicked logs a handler's panic, which net/http would only tell to those who debug, and
+// breaks the connection off.
+func (p *parts) panicked(r *http.Request) {
+	what := recover()
+	if what == nil {
+		return
+	}
+	if what != http.ErrAbortHandler {
+		p.cfg.Log.ErrorContext(r.Context(), "request panicked; this is a fault of the program", "method", r.Method, "path", r.URL.Path,
+			"panic", fmt.Sprint(what), "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // ready answers 200 once requests are answered: the catalog can be read and pushes are

@@ -59,6 +59,7 @@ const (
 	headerTimeout   = 15 * time.Second // for a request's header to come in
 	idleTimeout     = 2 * time.Minute  // of a connection between requests
 	shutdownTimeout = 20 * time.Second // for requests under way when the server is to end
+	plainTimeout    = 15 * time.Second // for a request to no door, as from a prober, and its answer
 	maxHeader       = 64 << 10         // bytes of a request's header
 	sweepEvery      = time.Hour
 	uploadLife      = 24 * time.Hour // of an upload that nobody continues
