@@ -42,11 +42,11 @@ type Package struct {
 	Ecosystem     string     `json:"ecosystem"`
 	Name          string     `json:"name"` // as its package manager calls it
 	Version       string     `json:"version"`
-	Source        string     `json:"source,omitempty"`
-	SourceVersion string     `json:"sourceVersion,omitempty"`
+	Source        string     `json:"source"` // of operating system packages; else ""
+	SourceVersion string     `json:"sourceVersion"`
 	PURL          string     `json:"purl"`
 	Paths         []string   `json:"paths"`
-	Layer         oci.Digest `json:"layer,omitzero"`
+	Layer         oci.Digest `json:"layer"` // "" in a root folder
 	Arch          string     `json:"arch,omitempty"`
 	Module        string     `json:"module,omitempty"`
 	OwnedBy       string     `json:"ownedBy,omitempty"`
@@ -62,7 +62,7 @@ type Finding struct {
 	Fixed          string        `json:"fixed"`   // "" where no fix is known
 	Severity       vuln.Severity `json:"severity"`
 	SeveritySource string        `json:"severitySource"`
-	Layer          oci.Digest    `json:"layer,omitzero"`
+	Layer          oci.Digest    `json:"layer"`
 	Instruction    string        `json:"instruction"`
 	Fix            string        `json:"fix"` // the exact command, "" where there is none
 	Why            string        `json:"why"`

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -124,5 +125,31 @@ func TestCounts(t *testing.T) {
 	}
 	if got := CountsText(c.Add(c)); got != "2 critical, 2 of unknown severity, 2 low (4 with a fix)" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestFieldsAreThere holds the document to the fields that scripts rely on, whatever they hold.
+func TestFieldsAreThere(t *testing.T) {
+	for _, tc := range []struct {
+		of   any
+		want string
+	}{
+		{Package{}, "ecosystem name version source sourceVersion purl paths layer"},
+		{Finding{}, "id aliases ecosystem package version fixed severity severitySource layer instruction fix why"},
+		{Report{}, "target digest decision reasons distro packages findings coverage advisories"},
+	} {
+		raw, err := json.Marshal(tc.of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(raw, &got); err != nil {
+			t.Fatal(err)
+		}
+		for _, field := range strings.Fields(tc.want) {
+			if _, ok := got[field]; !ok {
+				t.Errorf("%T has no %q: %s", tc.of, field, raw)
+			}
+		}
 	}
 }
