@@ -86,14 +86,18 @@ func (t *registryTarget) Fetch(ctx context.Context, d oci.Descriptor) (io.ReadCl
 	return r, nil
 }
 
+const logIn = "log in with docker login, or give --user and --password-file"
+
 // explain turns a client error into what to do.
 func (t *registryTarget) explain(err error) error {
 	var e *errcode.ErrorResponse
 	switch {
 	case errors.Is(err, errdef.ErrNotFound):
 		return fmt.Errorf("%s: %w: %w", t.name, errAbsent, err)
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return fmt.Errorf("%s: the registry wants to know who asks; %s", t.name, logIn)
 	case errors.As(err, &e) && e.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("%s: the registry refused: %s; log in with docker login, or give --user and --password-file", t.name, said(e))
+		return fmt.Errorf("%s: the registry refused: %s; %s", t.name, said(e), logIn)
 	case errors.As(err, &e) && e.StatusCode == http.StatusForbidden:
 		return fmt.Errorf("%s: the registry refused: %s", t.name, said(e))
 	}
