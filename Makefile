@@ -32,7 +32,7 @@ build: ## build bin/pratique, one static binary
 
 .PHONY: run
 run: build ## build and start the registry on loopback (DATA=./data LISTEN=127.0.0.1:5000)
-	exec bin/pratique serve --data $(DATA) --listen $(LISTEN)
+	exec bin/pratique serve --data '$(DATA)' --listen '$(LISTEN)'
 
 .PHONY: test
 test: needs build tools unit race e2e ## install what is missing, run all tests
