@@ -19,30 +19,46 @@ type lock struct {
 
 // take waits for the lock of id, and returns how to give it back.
 func (l *locks) take(ctx context.Context, id string) (release func(), err error) {
-	l.mu.Lock()
-	if l.held == nil {
-		l.held = map[string]*lock{}
-	}
-	k := l.held[id]
-	if k == nil {
-		k = &lock{free: make(chan struct{}, 1)}
-		k.free <- struct{}{}
-		l.held[id] = k
-	}
-	k.waiting++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.waiting--; k.waiting == 0 {
-			delete(l.held, id)
-		}
-	}
+	k, leave := l.join(id)
 	select {
 	case <-k.free:
 		return func() { k.free <- struct{}{}; leave() }, nil
 	case <-ctx.Done():
 		leave()
 		return nil, ctx.Err()
+	}
+}
+
+// try takes the lock of id if nobody has it.
+func (l *locks) try(id string) (release func(), ok bool) {
+	k, leave := l.join(id)
+	select {
+	case <-k.free:
+		return func() { k.free <- struct{}{}; leave() }, true
+	default:
+		leave()
+		return nil, false
+	}
+}
+
+// join gives the lock of id, which stays until all have left.
+func (l *locks) join(id string) (k *lock, leave func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil {
+		l.held = map[string]*lock{}
+	}
+	if k = l.held[id]; k == nil {
+		k = &lock{free: make(chan struct{}, 1)}
+		k.free <- struct{}{}
+		l.held[id] = k
+	}
+	k.waiting++
+	return k, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if k.waiting--; k.waiting == 0 {
+			delete(l.held, id)
+		}
 	}
 }

@@ -334,3 +334,37 @@ func TestSweep(t *testing.T) {
 		t.Errorf("a store that cannot sweep: %v", err)
 	}
 }
+
+// TestSweepGoesOn: neither an upload that is being written nor one that cannot be read keeps
+// the others from being swept.
+func TestSweepGoesOn(t *testing.T) {
+	cat, clock := catalogtest.Open(t), now
+	r := New(cat, fileStore(t, t.TempDir()), Options{Now: func() time.Time { return clock }})
+	busy := begin(t, r)
+	clock = clock.Add(time.Second)
+	unreadable := begin(t, r)
+	if err := cat.SaveUpload(bg, unreadable, []byte("of another version"), 0, clock); err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(time.Second)
+	abandoned := begin(t, r)
+	release, err := r.locks.take(bg, busy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Sweep(bg, clock.Add(time.Minute))
+	release()
+	if err != nil {
+		t.Errorf("Sweep: %v", err)
+	}
+	for _, id := range []string{unreadable, abandoned} {
+		_, err := r.UploadStatus(bg, app, id)
+		wantCode(t, "a swept upload", err, oci.CodeBlobUploadUnknown)
+	}
+	if _, err := r.Append(bg, app, busy, chunk(0, "goes on")); err != nil {
+		t.Errorf("an upload that goes on: %v", err)
+	}
+	if len(r.locks.held) != 0 {
+		t.Errorf("locks left: %v", r.locks.held)
+	}
+}

@@ -313,26 +313,27 @@ func ended(err error, n, size int64) error {
 }
 
 // Sweep drops the uploads that nobody has continued since before, with what is left of
-// others in the store.
+// others in the store. One that cannot be dropped keeps none of the others; the error tells of it.
 func (r *Registry) Sweep(ctx context.Context, before time.Time) error {
 	stale, err := r.cat.StaleUploads(ctx, before)
 	if err != nil {
 		return err
 	}
+	var failed error
 	for _, u := range stale {
-		if err := r.CancelUpload(ctx, u.Repo, u.ID); err != nil && !errors.Is(err, &oci.Error{Code: oci.CodeBlobUploadUnknown}) {
-			return fmt.Errorf("sweep upload %s to %s: %w", u.ID, u.Repo, err)
+		if err := r.sweepUpload(ctx, u, before); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("sweep upload %s to %s: %w", u.ID, u.Repo, err))
 		}
 	}
 	sweeper, ok := r.store.(interface {
 		Sweep(ctx context.Context, keep func(id string) bool, before time.Time) (int, error)
 	})
 	if !ok {
-		return nil
+		return failed
 	}
 	rows, err := r.cat.StaleUploads(ctx, r.o.Now().AddDate(100, 0, 0))
 	if err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
 	known := make(map[string]bool, len(rows))
 	for _, u := range rows {
@@ -342,6 +343,41 @@ func (r *Registry) Sweep(ctx context.Context, before time.Time) error {
 	n, err := sweeper.Sweep(ctx, func(id string) bool { return known[id] || len(rows) >= maxListed }, before)
 	if n+len(stale) > 0 {
 		r.o.Log.InfoContext(ctx, "abandoned uploads dropped", "uploads", len(stale), "files", n)
+	}
+	return errors.Join(failed, err)
+}
+
+// sweepUpload drops an upload unless a request works on it, or has since it was listed.
+func (r *Registry) sweepUpload(ctx context.Context, u catalog.Upload, before time.Time) error {
+	release, ok := r.locks.try(u.ID)
+	if !ok {
+		return nil
+	}
+	defer release()
+	u, err := r.cat.Upload(ctx, u.Repo, u.ID)
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && !u.Touched.Before(before) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.o.Examiner.Abort(u.ID)
+	up, err := r.store.Resume(ctx, u.State)
+	switch {
+	case err == nil:
+		err = up.Abort(ctx)
+	case errors.Is(err, blob.ErrNotFound):
+		err = nil
+	case ctx.Err() != nil:
+		return err
+	default:
+		// As with a hash that another version kept otherwise: nobody can go on with it. Its
+		// file goes with those that no row names.
+		r.o.Log.WarnContext(ctx, "an abandoned upload cannot be read", "upload", u.ID, "err", err)
+		err = nil
+	}
+	if e := r.cat.DeleteUpload(ctx, u.ID); !errors.Is(e, catalog.ErrNotFound) {
+		err = errors.Join(err, e)
 	}
 	return err
 }
