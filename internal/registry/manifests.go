@@ -35,7 +35,13 @@ type Pushed struct {
 // verdict, at most Options.JudgeWait. If none is reached by then it stands as pending,
 // is not served, and is judged later. Nothing is kept of a manifest that is refused.
 func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, error) {
+	select {
+	case r.parsing <- struct{}{}:
+	case <-ctx.Done():
+		return Pushed{}, ctx.Err()
+	}
 	m, err := parsePush(p)
+	<-r.parsing
 	if err != nil {
 		return Pushed{}, err
 	}

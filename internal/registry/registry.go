@@ -104,8 +104,13 @@ type Registry struct {
 	o         Options
 	locks     locks
 	transfers chan struct{}
+	parsing   chan struct{} // held while a manifest is parsed
 	told      told
 }
+
+// maxParsed bounds the manifests that are parsed at once: one of 4 MiB that is all keys takes
+// a second of a core and 60 MiB.
+const maxParsed = 4
 
 // New makes a Registry over what the catalog lists and the store holds.
 func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
@@ -124,7 +129,8 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 	if o.Examiner == nil {
 		o.Examiner = noExaminer{}
 	}
-	return &Registry{cat: cat, store: store, o: o, transfers: make(chan struct{}, o.MaxTransfers)}
+	return &Registry{cat: cat, store: store, o: o, transfers: make(chan struct{}, o.MaxTransfers),
+		parsing: make(chan struct{}, maxParsed)}
 }
 
 type noExaminer struct{}

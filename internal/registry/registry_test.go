@@ -368,3 +368,21 @@ func TestSweepGoesOn(t *testing.T) {
 		t.Errorf("locks left: %v", r.locks.held)
 	}
 }
+
+func TestManifestsAreParsedFewAtATime(t *testing.T) {
+	r := New(catalogtest.Open(t), memblob.New(), Options{})
+	for range maxParsed {
+		r.parsing <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	if _, err := r.PutManifest(ctx, pusher, Push{Repo: app, Reference: oci.Reference{Tag: "1"}, Raw: []byte("{}")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("PutManifest beside %d others: %v", maxParsed, err)
+	}
+	<-r.parsing
+	_, err := r.PutManifest(bg, pusher, Push{Repo: app, Reference: oci.Reference{Tag: "1"}, Raw: []byte("{}")})
+	wantCode(t, "with a place", err, oci.CodeManifestInvalid)
+	if len(r.parsing) != maxParsed-1 {
+		t.Errorf("%d places are taken", len(r.parsing))
+	}
+}
