@@ -35,13 +35,7 @@ type Pushed struct {
 // verdict, at most Options.JudgeWait. If none is reached by then it stands as pending,
 // is not served, and is judged later. Nothing is kept of a manifest that is refused.
 func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, error) {
-	select {
-	case r.parsing <- struct{}{}:
-	case <-ctx.Done():
-		return Pushed{}, ctx.Err()
-	}
-	m, err := parsePush(p)
-	<-r.parsing
+	m, err := r.parse(ctx, p)
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -60,7 +54,13 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	return out, nil
 }
 
-func parsePush(p Push) (oci.Manifest, error) {
+func (r *Registry) parse(ctx context.Context, p Push) (oci.Manifest, error) {
+	select {
+	case r.parsing <- struct{}{}:
+		defer func() { <-r.parsing }()
+	case <-ctx.Done():
+		return oci.Manifest{}, ctx.Err()
+	}
 	alg := oci.SHA256
 	if !p.Reference.Digest.IsZero() {
 		alg = p.Reference.Digest.Algorithm()
