@@ -235,6 +235,7 @@ func TestLineIsBounded(t *testing.T) {
 		i.slow <- struct{}{} // nothing is computed
 	}
 	left, leave := context.WithCancel(bg)
+	defer leave()
 	var senders sync.WaitGroup
 	var busy atomic.Int64
 	for n := range 2 * cap(i.line) {
