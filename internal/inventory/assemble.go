@@ -134,9 +134,21 @@ func (a *assembly) takePackage(i int, p *Package, path string, by int) {
 // images the database lies in a layer of its own, above the files.
 func (a *assembly) claim() {
 	claims := a.claims()
+	installed := map[string]bool{}
 	for _, u := range a.order {
-		if u.owner == "" && !u.pkg.IsOS() {
+		if u.pkg.IsOS() {
+			installed[u.pkg.Binary] = true
+		}
+	}
+	for _, u := range a.order {
+		if u.pkg.IsOS() {
+			continue
+		}
+		if u.owner == "" {
 			u.owner = claims.owner(a, outer(u.path), u.home)
+		}
+		if !installed[u.owner] {
+			u.owner = "" // gone from the database, whose advisories no longer speak for its files
 		}
 	}
 	a.programs = slices.DeleteFunc(a.programs, func(p placedProgram) bool {

@@ -115,6 +115,10 @@ var assembleCases = []struct {
 		{Distro: debian, Packages: []Package{deb("node-a 1"), pkg("a 1", "node-a", fileA)}},
 		{Packages: []Package{pkg("a 2", "", fileA)}},
 	}, []string{"node-a 1 @0", "a 2 @1"}, nil},
+	{"a file that outlives its package has no owner", []Layer{
+		{Distro: debian, Packages: []Package{deb("node-a 1"), deb("x 1"), pkg("a 1", "node-a", fileA)}},
+		{Packages: []Package{deb("x 1")}},
+	}, []string{"x 1 @0", "a 1 @0"}, nil},
 	{"a database in a layer above the files", []Layer{
 		{Distro: debian, Packages: []Package{pkg("a 1", "", fileA)}, Programs: []Program{program("usr/bin/ls", "ls")}},
 		{Packages: []Package{deb("node-a 1")}, Claims: []Claim{{"node-a", paths(fileA)}, {"coreutils", paths("usr/bin/ls")}}},

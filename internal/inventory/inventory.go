@@ -166,4 +166,7 @@ type Image struct {
 	Distro      Distro   `json:"distro,omitzero"`
 	Packages    []Placed `json:"packages"`
 	Coverage    Coverage `json:"coverage"`
+	// Instructions are the build steps of the manifest's layers, lowest first, "" where the
+	// history does not tell. Assemble leaves them out.
+	Instructions []string `json:"instructions,omitempty"`
 }

@@ -226,16 +226,18 @@ func (a *assessment) report(target string, m oci.Manifest, v policy.Verdict) rep
 		Packages: []report.Package{}, Fixes: []report.Fix{},
 		Advisories: report.Advisories{AsOf: a.asOf, Ecosystems: a.covered}}
 	perLayer := map[oci.Digest]int{}
-	steps := map[oci.Digest]string{}
 	for _, p := range a.image.Packages {
 		perLayer[p.Layer]++
-		steps[p.Layer] = p.Instruction
 		r.Packages = append(r.Packages, report.Package{Ecosystem: p.Ecosystem, Name: p.Binary, Version: p.BinaryVersion,
 			Source: p.Source, SourceVersion: p.SourceVersion, PURL: p.PURL, Paths: p.Paths, Layer: p.Layer,
 			Arch: p.Arch, Module: p.Module, OwnedBy: p.OwnedBy})
 	}
-	for _, l := range m.Layers {
-		r.Layers = append(r.Layers, report.Layer{Digest: l.Digest, Instruction: steps[l.Digest], Packages: perLayer[l.Digest]})
+	for i, l := range m.Layers {
+		layer := report.Layer{Digest: l.Digest, Packages: perLayer[l.Digest]}
+		if i < len(a.image.Instructions) {
+			layer.Instruction = a.image.Instructions[i]
+		}
+		r.Layers = append(r.Layers, layer)
 	}
 	for _, s := range remediation.Plan(a.image, a.matched) {
 		r.Fixes = append(r.Fixes, report.Fix{Layer: s.Layer, Command: s.Command, Note: s.Note, Findings: s.Findings})

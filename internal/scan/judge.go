@@ -285,8 +285,9 @@ func instruction(s string) string {
 // assemble puts the layers together and says of each package which step brought it.
 func assemble(m oci.Manifest, cfg imageConfig, layers []inventory.Layer) inventory.Image {
 	img := inventory.Assemble(m.Digest, layers)
+	img.Instructions = cfg.instructions(len(layers))
 	steps := map[oci.Digest]string{}
-	for i, s := range cfg.instructions(len(layers)) {
+	for i, s := range img.Instructions {
 		if _, ok := steps[layers[i].Digest]; !ok {
 			steps[layers[i].Digest] = s
 		}

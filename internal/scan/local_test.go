@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -94,6 +95,11 @@ func TestScanLayout(t *testing.T) {
 		wantAlpine(t, r)
 		if f := r.Findings[0]; f.Layer != img.manifest.Layers[1].Digest || f.Instruction != "RUN step 2" {
 			t.Errorf("%s: finding of layer %s by %q, want the second layer by RUN step 2", name, f.Layer, f.Instruction)
+		}
+		for i, l := range r.Layers {
+			if want := fmt.Sprintf("RUN step %d", i+1); l.Instruction != want {
+				t.Errorf("%s: layer %d with %d packages is by %q, want %q", name, i, l.Packages, l.Instruction, want)
+			}
 		}
 		if r.Digest != img.manifest.Digest {
 			t.Errorf("%s: digest %s", name, r.Digest)
