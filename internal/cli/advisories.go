@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pratique.dev/pratique/internal/api"
+	"pratique.dev/pratique/internal/oci"
 )
 
 func newAdvisories() *cobra.Command {
@@ -169,13 +170,22 @@ type dump struct {
 	open      func() (io.ReadCloser, int64, error)
 }
 
+// named says which file an error is about, unless the server has said so already.
+func (d dump) named(err error) error {
+	var said *oci.Error
+	if errors.As(err, &said) && strings.HasPrefix(said.Message, d.shown+": ") {
+		return errors.New(said.Message)
+	}
+	return fmt.Errorf("%s: %w", d.shown, err)
+}
+
 func importDumps(cmd *cobra.Command, cl *api.Client, dumps []dump, out output) error {
 	results := []api.Imported{}
 	var failed []error
 	for _, d := range dumps {
 		rs, err := importDump(cmd, cl, d)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", d.shown, err))
+			failed = append(failed, d.named(err))
 			if cmd.Context().Err() != nil {
 				break
 			}
