@@ -215,7 +215,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 func (p *parts) load(ctx context.Context) {
 	if err := p.loader.embedded(ctx); err != nil {
 		if ctx.Err() == nil {
-			p.cfg.Log.ErrorContext(ctx, "embedded advisories not loaded: nothing is judged until they are; start again, or import advisories", "err", err)
+			p.cfg.Log.ErrorContext(ctx, "embedded advisories not loaded: nothing is judged until they are; start again", "err", err)
 		}
 		return
 	}
