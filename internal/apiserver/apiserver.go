@@ -165,7 +165,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, catalog.ErrNotFound):
 		writeError(w, http.StatusNotFound, oci.Errorf(oci.CodeManifestUnknown, "there is no such image"))
 	case r.Context().Err() != nil:
-		// The client is gone: nobody reads an answer.
+		// The client has most likely left. But it may have closed its half alone, and no
+		// answer would be a 200.
+		e = oci.Errorf(oci.CodeUnavailable, "the request was broken off")
+		writeError(w, e.Status(), e)
 	default:
 		s.o.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		writeError(w, http.StatusInternalServerError, oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more"))

@@ -312,8 +312,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e, status = st.refusal, st.status
 	case errors.As(err, &e):
 		status = e.Status()
-	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		return // nobody is there to hear it
+	case r.Context().Err() != nil:
+		// The client has most likely left, whatever the error is then. But it may have closed
+		// its half alone, and no answer would be a 200.
+		e, status = oci.Errorf(oci.CodeUnavailable, "the request was broken off"), http.StatusServiceUnavailable
 	default:
 		id := strings.ToLower(rand.Text()[:12])
 		s.o.Log.ErrorContext(r.Context(), "request failed", "request", id, "method", r.Method, "path", r.URL.Path, "err", err)

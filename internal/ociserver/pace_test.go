@@ -2,7 +2,9 @@ package ociserver_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -105,5 +107,28 @@ func TestAnswersAreBound(t *testing.T) {
 		if p.unbound || time.Until(p.deadline) < time.Minute {
 			t.Errorf("%s %s: %d, deadline %v, written without one: %v", r.method, r.path, p.Code, p.deadline, p.unbound)
 		}
+	}
+}
+
+// TestBrokenOffIsNoSuccess: a client that closed its half of the connection, so that the
+// request's context ends, may still read the answer.
+func TestBrokenOffIsNoSuccess(t *testing.T) {
+	w := newWorld(t)
+	w.putImage("app", "1", "layer")
+	ctx, cancel := context.WithCancel(bg)
+	cancel()
+	for _, path := range []string{"/v2/app/manifests/1", "/v2/app/blobs/" + sum("layer").String(), "/v2/app/tags/list"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			req := httptest.NewRequestWithContext(ctx, method, path, nil)
+			req.SetBasicAuth("admin", secret)
+			rec := httptest.NewRecorder()
+			ociserver.New(w.reg, w.ident, ociserver.Options{Log: slog.New(slog.NewTextHandler(w.log, nil))}).ServeHTTP(rec, req)
+			if rec.Code < 400 {
+				t.Errorf("%s %s: %d", method, path, rec.Code)
+			}
+		}
+	}
+	if log := w.log.String(); strings.Contains(log, "request failed") {
+		t.Errorf("log: %s", log)
 	}
 }
