@@ -65,6 +65,10 @@ type Follower interface {
 	Follow(ctx context.Context) (io.ReadCloser, error)
 }
 
+// Behind is a reader of a Follower that knows how many bytes could be read from it
+// without waiting.
+type Behind interface{ Behind() int64 }
+
 // Linker is a Store that can hand out an address from which a client fetches the
 // blob itself.
 type Linker interface {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/inventory"
 	"pratique.dev/pratique/internal/oci"
 )
@@ -18,10 +19,13 @@ const (
 	maxFollowed = 16
 	// followIdle is how long an examination waits for the next byte of its upload.
 	followIdle = time.Minute
-	// patience is how long an upload has the cores to itself, and how long in all an
-	// examination waits for uploads: over a fast link the bytes are in sooner than they
-	// can be unpacked, and unpacking meanwhile would only hold them up.
+	// patience is how long uploads over a fast link have the cores to themselves, and how
+	// long in all an examination waits for them: the bytes are in sooner than they can be
+	// unpacked, and unpacking meanwhile would only hold them up.
 	patience = 1500 * time.Millisecond
+	// fastLink is the bytes a second from which on a link is fast. Over a slower one there
+	// is time to unpack beside the push, and the verdict need not wait for it.
+	fastLink = 30 << 20
 )
 
 // exam is the examination of one upload. done is closed when it is over; layer and
@@ -57,7 +61,11 @@ func (s *Service) Begin(uploadID string, open func(context.Context) (io.ReadClos
 		defer r.Close()
 		idle := time.AfterFunc(followIdle, cancel)
 		defer idle.Stop()
-		e.layer, e.err = s.unpack(ctx, oci.Digest{}, "", &timed{r, idle})
+		y := &yielding{ctx: ctx, r: &timed{r, idle}, slots: s.slots, patience: patience}
+		if b, ok := r.(blob.Behind); ok {
+			y.pushed = func() <-chan struct{} { return s.pushed(e, b.Behind()) }
+		}
+		e.layer, e.err = s.unpack(ctx, oci.Digest{}, "", y)
 	})
 }
 
@@ -82,18 +90,19 @@ func (t *timed) Read(p []byte) (int, error) {
 	return t.r.Read(p)
 }
 
-// pushed returns a channel that is closed when no upload under way is younger than
-// patience any more, at the latest after that time; nil if there is none.
-func (s *Service) pushed() <-chan struct{} {
+// pushed returns a channel that is closed when no upload is under way any more, if e's
+// upload comes over a fast link, which shows in how many bytes it is ahead of its
+// examination; else nil.
+func (s *Service) pushed(e *exam, ahead int64) <-chan struct{} {
+	if ahead < int64(fastLink*time.Since(e.begun).Seconds()) {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	for _, e := range s.uploads {
-		if now.Sub(e.begun) < patience {
-			return s.quiet
-		}
+	if len(s.uploads) == 0 {
+		return nil
 	}
-	return nil
+	return s.quiet
 }
 
 // end forgets an upload. The caller holds mu.
@@ -202,7 +211,7 @@ func (s *Service) readLayer(ctx context.Context, d oci.Descriptor) (inventory.La
 		return inventory.Layer{}, fmt.Errorf("open layer %s: %w", d.Digest, err)
 	}
 	defer r.Close()
-	l, err := s.unpack(ctx, d.Digest, d.MediaType, r)
+	l, err := s.unpack(ctx, d.Digest, d.MediaType, &yielding{ctx: ctx, r: r, slots: s.slots})
 	if err != nil {
 		return inventory.Layer{}, fmt.Errorf("read layer %s: %w", d.Digest, err)
 	}
@@ -214,8 +223,7 @@ func (s *Service) readLayer(ctx context.Context, d oci.Descriptor) (inventory.La
 
 // unpack takes down a layer while holding one of the Service's slots, which it gives
 // up whenever it has to wait for bytes: a slow push holds no core.
-func (s *Service) unpack(ctx context.Context, d oci.Digest, mediaType string, r io.Reader) (inventory.Layer, error) {
-	y := &yielding{ctx: ctx, r: r, slots: s.slots, pushed: s.pushed, patience: patience}
+func (s *Service) unpack(ctx context.Context, d oci.Digest, mediaType string, y *yielding) (inventory.Layer, error) {
 	if err := y.acquire(); err != nil {
 		return inventory.Layer{}, err
 	}
@@ -230,22 +238,13 @@ type yielding struct {
 	r        io.Reader
 	slots    chan struct{}
 	held     bool
-	pushed   func() <-chan struct{}
+	pushed   func() <-chan struct{} // nil, or nil from it: nothing to wait for
 	patience time.Duration
 }
 
 func (y *yielding) acquire() error {
-	if quiet := y.pushed(); quiet != nil && y.patience > 0 {
-		start := time.Now()
-		timer := time.NewTimer(y.patience)
-		defer timer.Stop()
-		select {
-		case <-quiet:
-		case <-timer.C:
-		case <-y.ctx.Done():
-			return y.ctx.Err()
-		}
-		y.patience -= time.Since(start)
+	if err := y.letPass(); err != nil {
+		return err
 	}
 	select {
 	case y.slots <- struct{}{}:
@@ -254,6 +253,28 @@ func (y *yielding) acquire() error {
 	case <-y.ctx.Done():
 		return y.ctx.Err()
 	}
+}
+
+// letPass waits for uploads, as long as there is patience.
+func (y *yielding) letPass() error {
+	if y.pushed == nil || y.patience <= 0 {
+		return nil
+	}
+	quiet := y.pushed()
+	if quiet == nil {
+		return nil
+	}
+	start := time.Now()
+	timer := time.NewTimer(y.patience)
+	defer timer.Stop()
+	select {
+	case <-quiet:
+	case <-timer.C:
+	case <-y.ctx.Done():
+		return y.ctx.Err()
+	}
+	y.patience -= time.Since(start)
+	return nil
 }
 
 func (y *yielding) release() {

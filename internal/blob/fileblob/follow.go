@@ -135,6 +135,13 @@ type reader struct {
 	lost bool
 }
 
+// Behind implements blob.Behind.
+func (r *reader) Behind() int64 {
+	r.feed.mu.Lock()
+	defer r.feed.mu.Unlock()
+	return r.feed.size - r.pos
+}
+
 // Read implements io.Reader as blob.Follower promises it.
 func (r *reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
