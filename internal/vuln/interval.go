@@ -2,6 +2,7 @@ package vuln
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 
 	"pratique.dev/pratique/internal/version"
@@ -47,7 +48,11 @@ func compile(ecosystem string, events []Event) ([]interval, error) {
 	points := make([]point, 0, len(events))
 	var limit version.Version
 	limited, endless := false, false
+	var alone []interval
 	for _, e := range events {
+		if iv, ok := releaseAlone(ecosystem, e); ok {
+			alone = append(alone, iv)
+		}
 		p, err := parseEvent(ecosystem, e)
 		if err != nil {
 			return nil, err
@@ -68,7 +73,7 @@ func compile(ecosystem string, events []Event) ([]interval, error) {
 	if err := sortPoints(points); err != nil {
 		return nil, err
 	}
-	out := walk(points)
+	out := append(walk(points), alone...)
 	if limited && !endless {
 		return cutAt(out, limit)
 	}
@@ -142,6 +147,25 @@ func parseEvent(ecosystem string, e Event) (p point, err error) {
 	}
 	p.at, err = version.Parse(ecosystem, text)
 	return p, err
+}
+
+// pep440 is a version as PEP 440 has it (Appendix B), pythonRelease the numbers that it begins with.
+var (
+	pep440 = regexp.MustCompile(`(?i)^v?(\d+!)?\d+(\.\d+)*([-_.]?(alpha|a|beta|b|preview|pre|c|rc)[-_.]?\d*)?` +
+		`(-\d+|[-_.]?(post|rev|r)[-_.]?\d*)?([-_.]?dev[-_.]?\d*)?(\+[a-z0-9]+([-_.][a-z0-9]+)*)?$`)
+	pythonRelease = regexp.MustCompile(`^\d+(\.\d+)*`)
+)
+
+// releaseAlone gives the interval of the one release that a last affected version names
+// which is no version: records converted from NVD's write "2.6.0-NA" and "2.6.0-cu124" for
+// torch 2.6.0. Such a text has no place in Python's order (it would come before all), so
+// that it says nothing of any other release.
+func releaseAlone(ecosystem string, e Event) (interval, bool) {
+	if ecosystem != "PyPI" || e.LastAffected == "" || pep440.MatchString(e.LastAffected) {
+		return interval{}, false
+	}
+	v, err := version.Parse(ecosystem, pythonRelease.FindString(e.LastAffected))
+	return interval{low: v, high: v, through: true}, err == nil
 }
 
 // compareAt compares lower ends: the zero version comes first.

@@ -82,6 +82,11 @@ func installedText(key inventory.Key) string {
 		return goRelease(key.Version)
 	case key.Ecosystem == "PyPI" && !strings.ContainsAny(key.Version, "0123456789"):
 		return "" // "unknown" and the like had a place in the order before PEP 440
+	case key.Ecosystem == "PyPI":
+		// "2.6.0+cu124" is somebody's own build of 2.6.0, and "<= 2.6.0" holds for it (PEP 440,
+		// "Local version identifiers", "Inclusive ordered comparison").
+		public, _, _ := strings.Cut(key.Version, "+")
+		return public
 	}
 	return key.Version
 }
@@ -175,7 +180,7 @@ func (m *matcher) affects(out *outcome, aff *Affected) bool {
 // listed says whether the installed version is one of those an entry lists. Where there
 // are no ranges beside the list, versions of equal rank count as the same.
 func (m *matcher) listed(aff *Affected) bool {
-	if slices.Contains(aff.Versions, m.key.Version) {
+	if slices.Contains(aff.Versions, m.key.Version) || slices.Contains(aff.Versions, m.installed.String()) {
 		return true
 	}
 	if len(aff.Ranges) > 0 || m.installed.IsZero() {

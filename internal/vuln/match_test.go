@@ -111,6 +111,15 @@ func TestMatch(t *testing.T) {
 			a.Affected[0].Versions = []string{"1.0.0"}
 		})}, []string{"X-1 -"}},
 
+		{"somebody's own build of the last affected", "PyPI", "2.6.0+cu124", []vuln.Advisory{adv("X-1", "PyPI", "0", "<=2.6.0")}, []string{"X-1 -"}},
+		{"somebody's own build of the fix", "PyPI", "2.6.0+cu124", []vuln.Advisory{adv("X-1", "PyPI", "0", "2.6.0")}, []string{"!X-1"}},
+		{"somebody's own build of a listed version", "PyPI", "2.6.0+cu124", []vuln.Advisory{change(adv("X-1", "PyPI", "0", "1"), func(a *vuln.Advisory) {
+			a.Affected[0].Versions = []string{"2.6.0"}
+		})}, []string{"X-1 -"}},
+		{"a last affected that is no version", "PyPI", "2.6.0", []vuln.Advisory{adv("X-1", "PyPI", "0", "<=2.6.0-NA"), adv("X-2", "PyPI", "0", "<=2.6.0-cu124")},
+			[]string{"X-1 -", "X-2 -"}},
+		{"beside a last affected that is no version", "PyPI", "2.5.0", []vuln.Advisory{adv("X-1", "PyPI", "0", "<=2.6.0-NA")}, []string{"!X-1"}},
+
 		{"withdrawn", "npm", "1.0.0", []vuln.Advisory{change(adv("X-1", "npm", "0", "2"), func(a *vuln.Advisory) { a.Withdrawn = true })}, []string{"!X-1"}},
 		{"the vendor says not affected", deb, "1.0", []vuln.Advisory{
 			aliases(adv("X-1", deb, "0", "2"), "CVE-1"),
