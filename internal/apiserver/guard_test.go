@@ -31,7 +31,7 @@ func (a asker) Authenticate(*http.Request) (access.Principal, Allower, error) {
 	return access.Principal{ID: "1", Kind: access.KindUser, Name: "someone"}, access.NewGrants(access.Assignment{Role: a.role}), nil
 }
 
-func (a asker) Unproven(err error) bool         { return errors.Is(err, errNobody) }
+func (a asker) Unproven(err error) bool        { return errors.Is(err, errNobody) }
 func (a asker) Challenge(*http.Request) string { return `Basic realm="test"` }
 
 // ask sends a request of a route's kind and returns its status, its answer and whether the
