@@ -148,7 +148,9 @@ func (s *Service) assess(ctx context.Context, m oci.Manifest) (assessment, error
 	if err != nil {
 		return assessment{}, err
 	}
-	return newAssessment(img, found, undecided, covered), nil
+	a := newAssessment(img, found, undecided, covered)
+	a.artifact = img.Artifact
+	return a, nil
 }
 
 // image gives an image's inventory: as it was kept, else put together from its
@@ -191,7 +193,7 @@ func (s *Service) layersOf(ctx context.Context, m oci.Manifest) ([]inventory.Lay
 	g.SetLimit(2 * s.o.Workers)
 	for i, d := range m.Layers {
 		if l, ok := known[d.Digest]; ok {
-			out[i] = asLayer(d, l)
+			out[i] = l
 			continue
 		}
 		g.Go(func() error {
@@ -199,7 +201,7 @@ func (s *Service) layersOf(ctx context.Context, m oci.Manifest) ([]inventory.Lay
 			if errors.Is(err, blob.ErrNotFound) && len(d.URLs) > 0 {
 				l, err = foreignLayer(d, s.set.Version()), nil
 			}
-			out[i] = asLayer(d, l)
+			out[i] = l
 			return err
 		})
 	}
@@ -210,10 +212,15 @@ func (s *Service) layersOf(ctx context.Context, m oci.Manifest) ([]inventory.Lay
 // payload of a signature whose manifest looks like an image's. All else stays: runtimes
 // unpack layers whatever their media types say, and from compressions that are not read here.
 func asLayer(d oci.Descriptor, l inventory.Layer) inventory.Layer {
-	if l.Files == 0 && l.Text && !oci.IsLayerType(d.MediaType) {
+	if isDocument(d, l) {
 		return inventory.Layer{Digest: d.Digest, ExtractedBy: l.ExtractedBy}
 	}
 	return l
+}
+
+// isDocument says whether what a manifest lists as a layer is text that nobody would unpack.
+func isDocument(d oci.Descriptor, l inventory.Layer) bool {
+	return l.Files == 0 && l.Text && !oci.IsLayerType(d.MediaType)
 }
 
 func (s *Service) config(ctx context.Context, m oci.Manifest) (imageConfig, error) {
@@ -282,9 +289,33 @@ func instruction(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// assemble puts the layers together and says of each package which step brought it.
-func assemble(m oci.Manifest, cfg imageConfig, layers []inventory.Layer) inventory.Image {
+// onlyWindows makes layers that are elsewhere ones that could not be examined. Only Windows'
+// own layers have cause to be kept off registries, yet containerd fetches any layer from the
+// addresses that its descriptor names.
+func onlyWindows(gaps []inventory.Gap) {
+	for i, g := range gaps {
+		if g.Kind == inventory.GapForeign {
+			gaps[i].Kind, gaps[i].Reason = inventory.GapArchive, g.Reason+", which is for Windows' own layers alone"
+		}
+	}
+}
+
+// assemble puts the layers together as they were read, and says of each package which step
+// brought it.
+func assemble(m oci.Manifest, cfg imageConfig, read []inventory.Layer) inventory.Image {
+	documents := len(read) > 0
+	layers := make([]inventory.Layer, len(read))
+	for i, l := range read {
+		documents = documents && isDocument(m.Layers[i], l)
+		layers[i] = asLayer(m.Layers[i], l)
+	}
 	img := inventory.Assemble(m.Digest, layers)
+	if cfg.OS != "windows" {
+		onlyWindows(img.Coverage.Unknown)
+	}
+	if documents {
+		return inventory.Image{Manifest: m.Digest, Artifact: true}
+	}
 	img.Instructions = cfg.instructions(len(layers))
 	steps := map[oci.Digest]string{}
 	for i, s := range img.Instructions {

@@ -352,3 +352,25 @@ const (
 	xzLayer    = "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Af/AExdADKdCIYUsLfY1SEjJaYukFefUeiC2w/5FzYbAL1x3CVmA+XLAe840XEBAEKOx8ZTRE1I29DPZTg+NoI/cE/bV8N7W9RoSQdSxr1D0wAAe8qJjcs+H0UAAWiAEAAAAOe+DcaxxGf7AgAAAAAEWVo="
 	bzip2Layer = "QlpoOTFBWSZTWRuLZaMAADBbgMqQQADtkAEAbgDewAkIIABUU1HpGmjQ0xMJ6eqCSiaMgyMgAFIHyHuEEd5QJX2vQMQzSNQpuaIo1DasZ0wlw02qS5qKxII/VuCAYQGXvK1/i7kinChIDcWy0YA="
 )
+
+// containerd fetches any layer from the addresses that its descriptor names.
+func TestLayerElsewhereIsForWindowsAlone(t *testing.T) {
+	for os, want := range map[string]policy.Decision{"linux": policy.Quarantine, "windows": policy.Allow, "": policy.Quarantine} {
+		w := newWorld(t)
+		w.advise(opensslFlaw("1.1.1a-r0"))
+		w.Ready()
+		config := fmt.Appendf(nil, `{"os":%q}`, os)
+		d := oci.DigestOf(oci.SHA256, config)
+		raw := fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{
+			"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip","digest":"sha256:%064d","size":9,"urls":["https://elsewhere.example/layer"]}]}`,
+			oci.MediaTypeImageConfig, d, len(config), 1)
+		m, err := oci.ParseManifest(oci.MediaTypeImageManifest, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.push(testImage{manifest: m, blobs: map[oci.Digest][]byte{d: config}}, "1")
+		if v, _, err := w.Judge(t.Context(), m.Digest); err != nil || v.Decision != want {
+			t.Errorf("os %q: %v, %v; want %v", os, v.Decision, err, want)
+		}
+	}
+}
