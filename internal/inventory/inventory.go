@@ -166,6 +166,9 @@ type Image struct {
 	Distro      Distro   `json:"distro,omitzero"`
 	Packages    []Placed `json:"packages"`
 	Coverage    Coverage `json:"coverage"`
+	// Artifact says that the manifest, though it has the form of an image's, holds documents and
+	// nothing that unpacks: the attestations that BuildKit pushes beside an image.
+	Artifact bool `json:"artifact,omitempty"`
 	// Instructions are the build steps of the manifest's layers, lowest first, "" where the
 	// history does not tell. Assemble leaves them out.
 	Instructions []string `json:"instructions,omitempty"`

@@ -51,6 +51,12 @@ func layerOf(t *testing.T, files map[string]string) []byte {
 // imageOf makes an image of layers, each with a build instruction of its own.
 func imageOf(t *testing.T, layers ...[]byte) testImage {
 	t.Helper()
+	return imageOfType(t, "application/vnd.oci.image.layer.v1.tar+gzip", layers...)
+}
+
+// imageOfType is imageOf with the media type of the layers.
+func imageOfType(t *testing.T, mediaType string, layers ...[]byte) testImage {
+	t.Helper()
 	img := testImage{blobs: map[oci.Digest][]byte{}}
 	add := func(mediaType string, content []byte) oci.Descriptor {
 		d := oci.Descriptor{MediaType: mediaType, Digest: oci.DigestOf(oci.SHA256, content), Size: int64(len(content))}
@@ -65,7 +71,7 @@ func imageOf(t *testing.T, layers ...[]byte) testImage {
 	doc := map[string]any{"schemaVersion": 2, "mediaType": oci.MediaTypeImageManifest}
 	ds := []oci.Descriptor{}
 	for i, l := range layers {
-		ds = append(ds, add("application/vnd.oci.image.layer.v1.tar+gzip", l))
+		ds = append(ds, add(mediaType, l))
 		history = append(history, step{CreatedBy: "/bin/sh -c step " + string(rune('1'+i))})
 	}
 	config, err := json.Marshal(map[string]any{"os": "linux", "architecture": "amd64", "history": history})

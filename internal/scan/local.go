@@ -265,7 +265,7 @@ func (l *local) assemble(ctx context.Context, images []localImage) ([]inventory.
 		}
 		layers := make([]inventory.Layer, len(m.Layers))
 		for j, d := range m.Layers {
-			layers[j] = asLayer(d, l.layers[d.Digest])
+			layers[j] = l.layers[d.Digest]
 		}
 		out[i] = assemble(m, cfg, layers)
 	}
@@ -283,7 +283,7 @@ func (l *local) judge(ctx context.Context, images []localImage, assembled []inve
 		if err != nil {
 			return nil, err
 		}
-		a.artifact = !images[i].manifest.IsImage() && !images[i].manifest.Digest.IsZero()
+		a.artifact = img.Artifact || !images[i].manifest.IsImage() && !images[i].manifest.Digest.IsZero()
 		now := l.Now()
 		v := policy.Judge(l.Policies, a.subject(img.Manifest), now)
 		r := a.report(l.Name(), images[i].manifest, v)

@@ -118,6 +118,30 @@ func TestScanLayoutOfSeveralImagesTakesTheWorst(t *testing.T) {
 	}
 }
 
+// TestScanAttestation takes what BuildKit pushes beside an image, which has the form of one,
+// for the documents that it holds; an archive under such a media type is an image all the same.
+func TestScanAttestation(t *testing.T) {
+	const inToto = "application/vnd.in-toto+json"
+	statement := []byte(`{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document"}`)
+	for _, tc := range []struct {
+		name string
+		img  testImage
+		want string
+	}{
+		{"documents", imageOfType(t, inToto, statement), "not-an-image"},
+		{"a document called a layer", imageOf(t, statement), "unexamined"},
+		{"an archive", imageOfType(t, inToto, layerOf(t, map[string]string{"a": "b"})), "not-covered"},
+	} {
+		r, err := scanTarget(t, writeLayout(t, tc.img), opensslFlaw("9"))
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		if len(r.Reasons) == 0 || r.Reasons[0].Rule != tc.want {
+			t.Errorf("%s: %v with reasons %v, want %s first", tc.name, r.Decision, r.Reasons, tc.want)
+		}
+	}
+}
+
 func TestScanFixedImageIsAllowed(t *testing.T) {
 	r, err := scanTarget(t, writeLayout(t, alpine(t)), opensslFlaw("1.1.1d-r2"))
 	if err != nil {
