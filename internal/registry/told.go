@@ -69,6 +69,8 @@ func (r *Registry) tell(ctx context.Context, m catalog.Manifest) (telling, error
 		defer cancel()
 		all, err := r.o.Explainer.Explain(ctx, m.Digest)
 		if err != nil {
+			// The next to be refused must not cost as much for as little.
+			r.told.put(m.Digest, m.Verdict.At, telling{})
 			return telling{}, err
 		}
 		all = holdingFirst(all, m.Verdict.Reasons)

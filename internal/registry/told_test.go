@@ -87,3 +87,27 @@ func BenchmarkRefusal(b *testing.B) {
 		r.refuse(bg, app, "1", m)
 	}
 }
+
+// failing is an Explainer that fails and counts.
+type failing struct{ n int }
+
+func (f *failing) Explain(context.Context, oci.Digest) ([]ExplainedFinding, error) {
+	f.n++
+	return nil, context.DeadlineExceeded
+}
+
+// TestFailedLookIsNotRepeated: what took too long once is not tried with every refusal.
+func TestFailedLookIsNotRepeated(t *testing.T) {
+	f := &failing{}
+	r := New(nil, nil, Options{Explainer: f})
+	m := catalog.Manifest{Verdict: policy.Verdict{Decision: policy.Quarantine, At: time.Unix(1, 0)}}
+	m.Digest = oci.DigestOf(oci.SHA256, nil)
+	for range 3 {
+		if e := r.refuse(bg, app, "1", m); e.Code != oci.CodeDenied {
+			t.Errorf("refusal %v", e)
+		}
+	}
+	if f.n != 1 {
+		t.Errorf("%d looks", f.n)
+	}
+}

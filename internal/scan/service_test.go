@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -371,6 +372,43 @@ func TestLayerElsewhereIsForWindowsAlone(t *testing.T) {
 		w.push(testImage{manifest: m, blobs: map[oci.Digest][]byte{d: config}}, "1")
 		if v, _, err := w.Judge(t.Context(), m.Digest); err != nil || v.Decision != want {
 			t.Errorf("os %q: %v, %v; want %v", os, v.Decision, err, want)
+		}
+	}
+}
+
+func TestReportOnAnIndexIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.advise(opensslFlaw("1.1.1z-r0"))
+	w.Ready()
+	img := alpine(t)
+	w.push(img, "1")
+	child := func(m oci.Manifest) string {
+		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.MediaType, m.Digest, m.Size)
+	}
+	index := func(children ...string) oci.Manifest {
+		m, err := oci.ParseManifest(oci.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[`+strings.Join(children, ",")+`]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.put(m, "index")
+		return m
+	}
+	var same, distinct []string
+	for i := range 2 * maxReported {
+		same = append(same, child(img.manifest))
+		distinct = append(distinct, child(index(slices.Repeat(same[:1], i+1)...)))
+	}
+	for _, tc := range []struct {
+		children []string
+		want     int
+	}{{same, 1}, {distinct, maxReported / 2}} { // each of the distinct ones counts with its own
+		m := index(tc.children...)
+		if _, _, err := w.Judge(t.Context(), m.Digest); err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.Report(t.Context(), "x", m.Digest)
+		if err != nil || len(r.Platforms) != tc.want || r.Decision != policy.Quarantine || r.Reasons[len(r.Reasons)-1].Rule != "bound" {
+			t.Errorf("%v: %d platforms, want %d; %v %+v", err, len(r.Platforms), tc.want, r.Decision, r.Reasons)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
@@ -11,23 +12,29 @@ import (
 	"pratique.dev/pratique/internal/report"
 )
 
-// maxIndexDepth bounds how deep indexes may nest in a report.
-const maxIndexDepth = 4
+// Bounds of a report on an index. Real ones list some dozen manifests, attestations included;
+// one of 9,000 would take gigabytes.
+const (
+	maxIndexDepth = 4  // of indexes within indexes
+	maxReported   = 64 // manifests in all; of an index each once
+)
 
 // Report says all that is known of a manifest of the registry, with the verdict that
 // stands. catalog.ErrNotFound if there is no such manifest. It examines nothing: what
 // is not yet judged is pending, with what is known so far.
 func (s *Service) Report(ctx context.Context, target string, d oci.Digest) (report.Report, error) {
-	return s.report(ctx, target, d, 0)
+	left := maxReported
+	return s.report(ctx, target, d, 0, &left)
 }
 
-func (s *Service) report(ctx context.Context, target string, d oci.Digest, depth int) (report.Report, error) {
+// report counts down left with each manifest of an index.
+func (s *Service) report(ctx context.Context, target string, d oci.Digest, depth int, left *int) (report.Report, error) {
 	m, err := s.cat.ManifestByDigest(ctx, d)
 	if err != nil {
 		return report.Report{}, fmt.Errorf("report on %s: %w", d, err)
 	}
 	if m.IsIndex() && depth < maxIndexDepth {
-		return s.reportIndex(ctx, target, m, depth)
+		return s.reportIndex(ctx, target, m, depth, left)
 	}
 	a, err := s.known(ctx, m)
 	if err != nil {
@@ -48,10 +55,16 @@ func (s *Service) known(ctx context.Context, m catalog.Manifest) (assessment, er
 	return s.assess(ctx, m.Manifest)
 }
 
-func (s *Service) reportIndex(ctx context.Context, target string, m catalog.Manifest, depth int) (report.Report, error) {
+func (s *Service) reportIndex(ctx context.Context, target string, m catalog.Manifest, depth int, left *int) (report.Report, error) {
 	var children []report.Report
+	seen := map[oci.Digest]bool{}
 	for _, c := range m.Manifests {
-		r, err := s.report(ctx, target, c.Digest, depth+1)
+		if seen[c.Digest] || *left <= 0 {
+			continue
+		}
+		seen[c.Digest] = true
+		*left--
+		r, err := s.report(ctx, target, c.Digest, depth+1, left)
 		if errors.Is(err, catalog.ErrNotFound) {
 			r = report.Report{Target: target, Digest: c.Digest, Decision: policy.Pending,
 				Reasons: []policy.Reason{{Rule: "absent", Message: "the index lists this manifest, but it was not pushed"}}}
@@ -64,5 +77,9 @@ func (s *Service) reportIndex(ctx context.Context, target string, m catalog.Mani
 	r := indexReport(target, []oci.Descriptor{m.Descriptor}, children, m.Verdict.At)
 	// What the gate goes by is the verdict that stands.
 	r.Decision, r.Reasons, r.Policy, r.JudgedAt = m.Verdict.Decision, m.Verdict.Reasons, m.Verdict.Policy, m.Verdict.At
+	if n := len(m.Manifests); n > len(children) {
+		r.Reasons = append(slices.Clone(r.Reasons), policy.Reason{Rule: "bound", Note: true,
+			Message: fmt.Sprintf("the index lists %d manifests, some perhaps more than once; %d of them are reported here, and all were judged", n, len(children))})
+	}
 	return r, nil
 }
