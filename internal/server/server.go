@@ -41,7 +41,7 @@ type Config struct {
 	JudgeWait   time.Duration // how long a push waits for its verdict; 0: DefaultJudgeWait
 	Version     string
 	Log         *slog.Logger
-	Started     func(Started) // called once, when requests are answered
+	Started     func(Started) // called once, when the address is listened on and before the first answer
 }
 
 // Started says what there is to know of a server that has come up.
@@ -182,12 +182,13 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.sweep(work) })
 	srv := &http.Server{Handler: p.handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug)}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }() // ends with Shutdown or Close
+	// The first answer comes after what the start says of itself; until then connections wait.
 	if p.cfg.Started != nil {
 		started.Listen = l.Addr().String()
 		p.cfg.Started(started)
 	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }() // ends with Shutdown or Close
 	p.cfg.Log.InfoContext(ctx, "registry started", "url", p.url, "data", p.cfg.Data, "version", p.cfg.Version)
 	var err error
 	select {
