@@ -65,6 +65,8 @@ func makeRun(t *testing.T, data string, do func(addr, out string)) string {
 		}
 	}()
 	check(t, s.awaitReady())
+	// What the server wrote before its first answer may still be in the pipe.
+	check(t, s.await(time.Minute, "greeting", func() (bool, error) { return strings.Contains(s.log.String(), "docker push "), nil }))
 	do(addr, s.log.String())
 	return s.log.String()
 }
