@@ -121,6 +121,14 @@ func IsLayerType(mediaType string) bool {
 		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.")
 }
 
+// IsForeignType says whether layers of this media type may not be distributed by a
+// registry: clients fetch them from elsewhere (image-spec layer.md, "Non-Distributable
+// Layers"; Docker's foreign layers).
+func IsForeignType(mediaType string) bool {
+	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.nondistributable.") ||
+		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.foreign.")
+}
+
 // Blobs returns what an image manifest needs from the blob store: its config and
 // its layers, those with foreign URLs included.
 func (m Manifest) Blobs() []Descriptor {

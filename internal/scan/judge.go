@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -289,13 +290,18 @@ func instruction(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// onlyWindows makes layers that are elsewhere ones that could not be examined. Only Windows'
-// own layers have cause to be kept off registries, yet containerd fetches any layer from the
-// addresses that its descriptor names.
-func onlyWindows(gaps []inventory.Gap) {
+// undeclared makes layers that are elsewhere ones that could not be examined, unless
+// their media type says that they may not be distributed (image-spec layer.md, "Non-Distributable
+// Layers"): other layers have no cause to be kept off a registry, yet containerd fetches any layer
+// from the addresses that its descriptor names.
+func undeclared(gaps []inventory.Gap, layers []oci.Descriptor) {
 	for i, g := range gaps {
-		if g.Kind == inventory.GapForeign {
-			gaps[i].Kind, gaps[i].Reason = inventory.GapArchive, g.Reason+", which is for Windows' own layers alone"
+		if g.Kind != inventory.GapForeign {
+			continue
+		}
+		declared := slices.ContainsFunc(layers, func(d oci.Descriptor) bool { return d.Digest == g.Layer && oci.IsForeignType(d.MediaType) })
+		if !declared {
+			gaps[i].Kind = inventory.GapArchive
 		}
 	}
 }
@@ -310,9 +316,7 @@ func assemble(m oci.Manifest, cfg imageConfig, read []inventory.Layer) inventory
 		layers[i] = asLayer(m.Layers[i], l)
 	}
 	img := inventory.Assemble(m.Digest, layers)
-	if cfg.OS != "windows" {
-		onlyWindows(img.Coverage.Unknown)
-	}
+	undeclared(img.Coverage.Unknown, m.Layers)
 	if documents {
 		return inventory.Image{Manifest: m.Digest, Artifact: true}
 	}

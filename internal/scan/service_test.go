@@ -355,23 +355,31 @@ const (
 )
 
 // containerd fetches any layer from the addresses that its descriptor names.
-func TestLayerElsewhereIsForWindowsAlone(t *testing.T) {
-	for os, want := range map[string]policy.Decision{"linux": policy.Quarantine, "windows": policy.Allow, "": policy.Quarantine} {
+func TestLayerElsewhere(t *testing.T) {
+	for mediaType, want := range map[string]policy.Decision{
+		"application/vnd.oci.image.layer.v1.tar+gzip":                  policy.Quarantine,
+		"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": policy.Allow, // and the verdict says so
+		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    policy.Allow,
+	} {
 		w := newWorld(t)
 		w.advise(opensslFlaw("1.1.1a-r0"))
 		w.Ready()
-		config := fmt.Appendf(nil, `{"os":%q}`, os)
+		config := []byte(`{"os":"linux"}`)
 		d := oci.DigestOf(oci.SHA256, config)
 		raw := fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{
-			"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip","digest":"sha256:%064d","size":9,"urls":["https://elsewhere.example/layer"]}]}`,
-			oci.MediaTypeImageConfig, d, len(config), 1)
+			"mediaType":%q,"digest":"sha256:%064d","size":9,"urls":["https://elsewhere.example/layer"]}]}`,
+			oci.MediaTypeImageConfig, d, len(config), mediaType, 1)
 		m, err := oci.ParseManifest(oci.MediaTypeImageManifest, raw)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w.push(testImage{manifest: m, blobs: map[oci.Digest][]byte{d: config}}, "1")
-		if v, _, err := w.Judge(t.Context(), m.Digest); err != nil || v.Decision != want {
-			t.Errorf("os %q: %v, %v; want %v", os, v.Decision, err, want)
+		v, _, err := w.Judge(t.Context(), m.Digest)
+		if err != nil || v.Decision != want {
+			t.Errorf("%s: %v, %v; want %v", mediaType, v.Decision, err, want)
+		}
+		if !slices.ContainsFunc(v.Reasons, func(r policy.Reason) bool { return strings.Contains(r.Message, "elsewhere") }) {
+			t.Errorf("%s: the reasons do not tell of the layer: %v", mediaType, v.Reasons)
 		}
 	}
 }
