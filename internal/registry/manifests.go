@@ -42,7 +42,7 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	if err := r.checkSizes(ctx, p.Repo, m); err != nil {
 		return Pushed{}, err
 	}
-	created, err := r.keepManifest(ctx, by, p, m)
+	created, store, err := r.keepManifest(ctx, by, p, m)
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -50,7 +50,13 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	if m.Subject != nil {
 		out.Subject = m.Subject.Digest
 	}
+	// Both take their time on the disk, and neither needs the other.
+	stored := make(chan error, 1)
+	go func() { stored <- store() }()
 	out.Decision, out.Counts = r.judge(ctx, m.Digest)
+	if err := <-stored; err != nil {
+		return Pushed{}, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+	}
 	return out, nil
 }
 
@@ -99,8 +105,8 @@ func (r *Registry) checkSizes(ctx context.Context, repo oci.Repository, m oci.Ma
 
 // keepManifest writes the manifest to the catalog, and its bytes to the store as well:
 // so the catalog can be rebuilt from what the store holds. The bytes are made ready
-// before and become visible after, so that a refused manifest leaves nothing.
-func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, err error) {
+// before, and store makes them durable after, so that a refused manifest leaves nothing.
+func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, store func() error, err error) {
 	var up blob.Upload
 	if _, err = r.store.Stat(ctx, m.Digest); errors.Is(err, blob.ErrNotFound) {
 		if up, err = r.store.Begin(ctx, m.Digest.Algorithm()); err == nil {
@@ -115,13 +121,13 @@ func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Ma
 		created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now()})
 	}
 	if up == nil {
-		return created, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+		return created, func() error { return nil }, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 	}
 	keep := context.WithoutCancel(ctx)
 	if err != nil {
-		return false, known(errors.Join(err, up.Abort(keep)), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+		return false, nil, known(errors.Join(err, up.Abort(keep)), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 	}
-	return created, known(up.Commit(keep, m.Digest), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+	return created, func() error { return up.Commit(keep, m.Digest) }, nil
 }
 
 // judge gives the verdict that stands, or waits for one. Whatever goes wrong, the
