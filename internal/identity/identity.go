@@ -42,12 +42,15 @@ type Options struct {
 }
 
 // Bounds. A verified secret or token is remembered for at most rememberSecret or until
-// it expires; so long may a deleted secret still open the door.
+// it expires; so long may a deleted secret still open the door. A secret in use is checked
+// again from renewSecret on, beside the requests that it comes with: none of them waits for
+// argon2id but the first.
 const (
 	maxName        = 255
 	maxSecret      = 1024 // bytes; longer ones are refused before they are hashed
 	maxToken       = 16 << 10
 	rememberSecret = time.Minute
+	renewSecret    = 30 * time.Second
 	maxRemembered  = 4096 // secrets, and as many tokens
 	// slowAtOnce bounds argon2id computations, each of which takes 19 MiB and 40 ms of a
 	// core: whoever guesses secrets waits in line and takes no more memory. The line has
@@ -62,7 +65,7 @@ type Identity struct {
 	o   Options
 
 	cacheKey [32]byte // keys the hash under which verified secrets are remembered
-	secrets  *memory[access.Principal]
+	secrets  *memory[proven]
 	tokens   *memory[verified]
 	slow     chan struct{}
 	line     chan struct{} // who waits for slow, or has it
@@ -90,7 +93,7 @@ func New(cat *catalog.Catalog, o Options) *Identity {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce), line: make(chan struct{}, slowAtOnce+slowWaiting),
-		secrets: newMemory[access.Principal](maxRemembered), tokens: newMemory[verified](maxRemembered)}
+		secrets: newMemory[proven](maxRemembered), tokens: newMemory[verified](maxRemembered)}
 	rand.Read(i.cacheKey[:]) // never fails (crypto/rand)
 	return i
 }
@@ -181,26 +184,44 @@ func (i *Identity) Authenticate(ctx context.Context, name, secret string) (acces
 		return access.Principal{}, ErrUnauthenticated
 	}
 	key := i.rememberedAs(name, secret)
-	if p, ok := i.secrets.get(key, i.o.Now()); ok {
-		return p, nil
+	p, ok := i.secrets.get(key, i.o.Now())
+	if ok && i.o.Now().Before(p.renew) {
+		return p.Principal, nil
 	}
 	if isGenerated(secret) {
 		return i.check(ctx, name, secret)
 	}
 	// Clients send the same credentials in many requests at once; one check is enough.
-	ch := i.checks.DoChan(key, func() (any, error) {
-		return i.check(context.WithoutCancel(ctx), name, secret)
-	})
+	ch := i.checks.DoChan(key, func() (any, error) { return i.prove(context.WithoutCancel(ctx), key, name, secret) })
+	if ok {
+		return p.Principal, nil
+	}
 	select {
 	case <-ctx.Done():
 		return access.Principal{}, ctx.Err()
 	case r := <-ch:
 		p, _ := r.Val.(access.Principal)
-		if r.Err == nil {
-			i.secrets.put(key, p, i.o.Now(), i.o.Now().Add(rememberSecret))
-		}
 		return p, r.Err
 	}
+}
+
+// proven is what is remembered of a checked secret.
+type proven struct {
+	access.Principal
+	renew time.Time
+}
+
+// prove checks a secret and remembers, or forgets, what came of it.
+func (i *Identity) prove(ctx context.Context, key, name, secret string) (access.Principal, error) {
+	begun := i.o.Now()
+	p, err := i.check(ctx, name, secret)
+	switch {
+	case err == nil:
+		i.secrets.put(key, proven{p, begun.Add(renewSecret)}, begun, begun.Add(rememberSecret))
+	case errors.Is(err, ErrUnauthenticated):
+		i.secrets.forget(key)
+	}
+	return p, err
 }
 
 func (i *Identity) check(ctx context.Context, name, secret string) (access.Principal, error) {

@@ -208,11 +208,11 @@ func TestRemembered(t *testing.T) {
 	if err := cat.DeleteSecret(bg, adminSecretID); err != nil {
 		t.Fatal(err)
 	}
-	c.advance(59 * time.Second)
+	c.advance(29 * time.Second)
 	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
 		t.Errorf("within a minute: %v, want it remembered", err)
 	}
-	c.advance(2 * time.Second)
+	c.advance(32 * time.Second)
 	if _, err := i.Authenticate(bg, "admin", chosen); !errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("a minute after the secret was deleted: %v, want ErrUnauthenticated", err)
 	}
@@ -220,6 +220,53 @@ func TestRemembered(t *testing.T) {
 		if strings.Contains(k, chosen) || strings.Contains(k, "admin") {
 			t.Error("a secret or name lies in memory as it is")
 		}
+	}
+}
+
+// TestRenewed: a secret in use is checked again beside its requests, none of which waits
+// for a place among the checks; what the check says then holds.
+func TestRenewed(t *testing.T) {
+	i, cat, c := fresh(t)
+	const chosen = "correct horse battery"
+	if _, _, _, err := i.Bootstrap(bg, chosen); err != nil {
+		t.Fatal(err)
+	}
+	begun := c.now()
+	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+		t.Fatal(err)
+	}
+	for range slowAtOnce { // no check gets through
+		i.slow <- struct{}{}
+	}
+	c.advance(renewSecret)
+	for range 3 {
+		if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := i.rememberedAs("admin", chosen)
+	renewed := i.checks.DoChan(key, func() (any, error) { return nil, errors.New("no check was under way") })
+	for range slowAtOnce {
+		<-i.slow
+	}
+	if r := <-renewed; r.Err != nil {
+		t.Fatalf("the check beside the requests: %v", r.Err)
+	}
+	c.advance(rememberSecret - renewSecret)
+	if _, ok := i.secrets.get(key, c.now()); !ok {
+		t.Errorf("%v after the first check nothing is remembered of the second", c.now().Sub(begun))
+	}
+	if err := cat.DeleteSecret(bg, adminSecretID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+		t.Errorf("while it is remembered: %v", err)
+	}
+	if r := <-i.checks.DoChan(key, func() (any, error) { return nil, ErrUnauthenticated }); !errors.Is(r.Err, ErrUnauthenticated) {
+		t.Errorf("the check of a deleted secret: %v", r.Err)
+	}
+	if _, err := i.Authenticate(bg, "admin", chosen); !errors.Is(err, ErrUnauthenticated) {
+		t.Errorf("after a check that failed: %v, want ErrUnauthenticated at once", err)
 	}
 }
 

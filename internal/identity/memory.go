@@ -34,6 +34,12 @@ func (m *memory[V]) get(key string, now time.Time) (V, bool) {
 	return e.value, true
 }
 
+func (m *memory[V]) forget(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.m, key)
+}
+
 // put remembers a value. When there is no room, what has expired goes, and if that is
 // not enough any entry: to forget costs one more check and nothing else.
 func (m *memory[V]) put(key string, v V, now, expires time.Time) {
