@@ -34,7 +34,7 @@ const (
 // Store is a blob.Store in a folder. Several Stores, also in several processes, may
 // share the folder; a follower sees only the uploads of its own Store.
 type Store struct {
-	root *os.Root
+	disk disk
 	dir  string // for messages
 
 	mu     sync.Mutex
@@ -52,9 +52,14 @@ func New(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob folder %s: %w", dir, explain(err))
 	}
-	s := &Store{root: root, dir: dir, feeds: map[string]*feed{}, synced: map[string]bool{}}
+	return newStore(folder{root}, dir)
+}
+
+// newStore makes a Store on a disk, which is closed with it, or with an error.
+func newStore(d disk, dir string) (*Store, error) {
+	s := &Store{disk: d, dir: dir, feeds: map[string]*feed{}, synced: map[string]bool{}}
 	if err := s.prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("blob folder %s: %w", dir, explain(err)), root.Close())
+		return nil, errors.Join(fmt.Errorf("blob folder %s: %w", dir, explain(err)), d.Close())
 	}
 	return s, nil
 }
@@ -68,16 +73,16 @@ func (s *Store) prepare() error {
 		}
 	}
 	probe := path.Join(uploadsDir, ".probe")
-	f, err := s.root.OpenFile(probe, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := s.disk.OpenFile(probe, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), s.root.Remove(probe))
+	return errors.Join(f.Close(), s.disk.Remove(probe))
 }
 
 // Close gives the folder up. Uploads and readers that are open stay usable as files,
 // but nothing can be begun or committed any more.
-func (s *Store) Close() error { return s.root.Close() }
+func (s *Store) Close() error { return s.disk.Close() }
 
 // explain turns the errors of a folder that cannot be used into words that say what
 // to do, and a full disk into blob.ErrNoSpace.
@@ -110,7 +115,7 @@ func (s *Store) makeDir(name string) error {
 	if s.synced[name] {
 		return nil
 	}
-	if err := s.root.MkdirAll(name, 0o700); err != nil {
+	if err := s.disk.MkdirAll(name, 0o700); err != nil {
 		return err
 	}
 	for d := name; d != "."; d = path.Dir(d) {
@@ -128,7 +133,7 @@ func (s *Store) makeDir(name string) error {
 }
 
 func (s *Store) syncDir(name string) error {
-	f, err := s.root.Open(name)
+	f, err := s.disk.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -144,7 +149,7 @@ func (s *Store) Open(ctx context.Context, d oci.Digest, offset int64) (io.ReadCl
 	if d.IsZero() || offset < 0 {
 		return nil, fmt.Errorf("open %q at %d: %w", d, offset, blob.ErrNotFound)
 	}
-	f, err := s.root.Open(blobPath(d))
+	f, err := s.disk.OpenFile(blobPath(d), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open %s: %w", d, blob.ErrNotFound)
 	}
@@ -167,7 +172,7 @@ func (s *Store) Stat(ctx context.Context, d oci.Digest) (int64, error) {
 	if d.IsZero() {
 		return 0, blob.ErrNotFound
 	}
-	info, err := s.root.Stat(blobPath(d))
+	info, err := s.disk.Stat(blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("stat %s: %w", d, blob.ErrNotFound)
 	}
@@ -185,7 +190,7 @@ func (s *Store) Delete(ctx context.Context, d oci.Digest) error {
 	if d.IsZero() {
 		return nil
 	}
-	if err := s.root.Remove(blobPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.disk.Remove(blobPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %s: %w", d, explain(err))
 	}
 	return nil
@@ -194,7 +199,7 @@ func (s *Store) Delete(ctx context.Context, d oci.Digest) error {
 // List implements blob.Store. Files that are not named as blobs are passed over.
 func (s *Store) List(ctx context.Context) iter.Seq2[oci.Digest, error] {
 	return func(yield func(oci.Digest, error) bool) {
-		err := fs.WalkDir(s.root.FS(), blobsDir, func(name string, e fs.DirEntry, err error) error {
+		err := fs.WalkDir(s.disk.FS(), blobsDir, func(name string, e fs.DirEntry, err error) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -224,7 +229,7 @@ func (s *Store) List(ctx context.Context) iter.Seq2[oci.Digest, error] {
 // before the given time, not being written now, and of whose id keep knows nothing.
 // It returns how many it removed.
 func (s *Store) Sweep(ctx context.Context, keep func(id string) bool, before time.Time) (int, error) {
-	entries, err := fs.ReadDir(s.root.FS(), uploadsDir)
+	entries, err := fs.ReadDir(s.disk.FS(), uploadsDir)
 	if err != nil {
 		return 0, fmt.Errorf("sweep uploads of %s: %w", s.dir, err)
 	}
@@ -240,7 +245,7 @@ func (s *Store) Sweep(ctx context.Context, keep func(id string) bool, before tim
 		if !s.drop(e.Name()) {
 			continue
 		}
-		if err := s.root.Remove(path.Join(uploadsDir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.disk.Remove(path.Join(uploadsDir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return removed, fmt.Errorf("sweep upload %s of %s: %w", e.Name(), s.dir, explain(err))
 		}
 		removed++

@@ -101,7 +101,7 @@ func (f *feed) set(size int64) {
 func (f *feed) rename(s *Store, id, to string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := s.root.Rename(uploadPath(id), to); err != nil {
+	if err := s.disk.Rename(uploadPath(id), to); err != nil {
 		return err
 	}
 	f.path = to
@@ -116,11 +116,11 @@ func (u *upload) Follow(ctx context.Context) (io.ReadCloser, error) {
 	if f.phase == aborted {
 		return nil, blob.ErrClosed
 	}
-	file, err := u.store.root.Open(f.path)
+	opened, err := u.store.disk.OpenFile(f.path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("follow upload %s: %w", f.id, err)
 	}
-	r := &reader{ctx: ctx, feed: f, file: file}
+	r := &reader{ctx: ctx, feed: f, file: opened}
 	f.readers[r] = struct{}{}
 	return r, nil
 }
@@ -129,7 +129,7 @@ func (u *upload) Follow(ctx context.Context) (io.ReadCloser, error) {
 type reader struct {
 	ctx  context.Context //nolint:containedctx // an io.Reader cannot take one
 	feed *feed
-	file *os.File
+	file file
 
 	pos  int64 // guarded by feed.mu, as is lost
 	lost bool

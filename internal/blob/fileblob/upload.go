@@ -28,9 +28,9 @@ type upload struct {
 	alg   oci.Algorithm
 	hash  hash.Hash
 	size  int64
-	file  *os.File // nil while resting
-	dirty bool     // written since the last fsync
-	over  bool     // committed or aborted
+	file  file // nil while resting
+	dirty bool // written since the last fsync
+	over  bool // committed or aborted
 }
 
 // state is what Save returns: JSON, so that a later version can read it.
@@ -55,7 +55,7 @@ func (s *Store) Begin(ctx context.Context, a oci.Algorithm) (blob.Upload, error)
 	var random [16]byte
 	rand.Read(random[:]) // never fails (crypto/rand)
 	u := &upload{store: s, id: hex.EncodeToString(random[:]), alg: a, hash: h}
-	f, err := s.root.OpenFile(uploadPath(u.id), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := s.disk.OpenFile(uploadPath(u.id), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", explain(err))
 	}
@@ -90,7 +90,7 @@ func (s *Store) Resume(ctx context.Context, saved []byte) (blob.Upload, error) {
 
 // reopen opens the upload's file for writing at u.size and cuts off what is beyond.
 func (u *upload) reopen() error {
-	f, err := u.store.root.OpenFile(uploadPath(u.id), os.O_WRONLY, 0)
+	f, err := u.store.disk.OpenFile(uploadPath(u.id), os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return blob.ErrNotFound
 	}
@@ -107,7 +107,7 @@ func (u *upload) reopen() error {
 	return nil
 }
 
-func (u *upload) position(f *os.File) error {
+func (u *upload) position(f file) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (u *upload) digest(ctx context.Context, a oci.Algorithm) (oci.Digest, error
 	if h == nil {
 		return oci.Digest{}, fmt.Errorf("%w: algorithm %q", oci.ErrDigest, a)
 	}
-	f, err := u.store.root.Open(uploadPath(u.id))
+	f, err := u.store.disk.OpenFile(uploadPath(u.id), os.O_RDONLY, 0)
 	if err != nil {
 		return oci.Digest{}, err
 	}
@@ -280,7 +280,7 @@ func (u *upload) Abort(context.Context) error {
 		u.feed.writing(false)
 	}
 	u.store.end(u.feed, aborted)
-	if e := u.store.root.Remove(uploadPath(u.id)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+	if e := u.store.disk.Remove(uploadPath(u.id)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 		err = errors.Join(err, fmt.Errorf("abort upload %s: %w", u.id, e))
 	}
 	return err
