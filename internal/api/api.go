@@ -19,6 +19,7 @@ const (
 	PathAdvisories = "/api/v1/advisories" // GET -> AdvisoryList
 	PathImport     = "/api/v1/advisories/import"
 	PathStatus     = "/api/v1/status" // GET -> Status
+	PathGC         = "/api/v1/gc"     // POST ?dryRun=true -> a CollectEvent a line
 )
 
 // MaxPage is the most images that one page holds, and how many it holds unless asked.

@@ -120,7 +120,10 @@ func (p *patient) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// eventWriter sends progress, at most ten lines a second.
+// progressEvery is the least time between two lines of progress.
+const progressEvery = 100 * time.Millisecond
+
+// eventWriter sends progress, a line at a time.
 type eventWriter struct {
 	enc   *json.Encoder
 	flush *http.ResponseController
@@ -128,14 +131,14 @@ type eventWriter struct {
 }
 
 func (e *eventWriter) progress(p api.Progress) {
-	if now := time.Now(); now.Sub(e.last) >= 100*time.Millisecond {
+	if now := time.Now(); now.Sub(e.last) >= progressEvery {
 		e.last = now
 		e.write(api.ImportEvent{Progress: &p})
 	}
 }
 
-func (e *eventWriter) write(ev api.ImportEvent) {
-	// A client that is gone cannot be told; the import goes on by its context.
+func (e *eventWriter) write(ev any) {
+	// A client that is gone cannot be told; the work goes on by its context.
 	_ = e.flush.SetWriteDeadline(time.Now().Add(answerTimeout))
 	_ = e.enc.Encode(ev)
 	_ = e.flush.Flush()

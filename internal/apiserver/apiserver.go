@@ -46,7 +46,9 @@ type Options struct {
 	Identity Identity
 	Reports  Reporter
 	// Import stores the dump at path, laid out as OSV does, and tells of its progress.
-	Import  func(ctx context.Context, path string, progress func(api.Progress)) ([]api.Imported, error)
+	Import func(ctx context.Context, path string, progress func(api.Progress)) ([]api.Imported, error)
+	// Collect collects garbage. It returns an *oci.Error if a collection is under way.
+	Collect func(ctx context.Context, dryRun bool, progress func(api.Collection)) (api.Collection, error)
 	Loading func() *api.Progress // a load under way, or nil
 	Ready   func() bool
 	TempDir string // where uploaded dumps are kept while they are imported
@@ -108,6 +110,7 @@ var routes = []route{
 	{"GET " + api.PathAdvisories, access.AdvisoriesRead, nil, (*Server).advisories},
 	{"POST " + api.PathImport, access.AdvisoriesWrite, nil, (*Server).importAdvisories},
 	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
+	{"POST " + api.PathGC, access.RegistryConfigure, nil, (*Server).collect},
 }
 
 // Bounds of a request's time. A body that brings nothing for bodyTimeout is given up,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"time"
 
 	"pratique.dev/pratique/internal/oci"
 )
@@ -68,6 +69,13 @@ type Follower interface {
 // Behind is a reader of a Follower that knows how many bytes could be read from it
 // without waiting.
 type Behind interface{ Behind() int64 }
+
+// Aged is a Store that knows when a blob came in.
+type Aged interface {
+	// Since is when the blob's last byte was written, or later. ErrNotFound if there is
+	// no such blob.
+	Since(ctx context.Context, d oci.Digest) (time.Time, error)
+}
 
 // Linker is a Store that can hand out an address from which a client fetches the
 // blob itself.

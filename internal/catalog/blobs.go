@@ -18,26 +18,30 @@ type Blob struct {
 	Linked     bool // the repository has it; true of every Blob that was found
 	Referenced bool // a manifest of the repository names it
 	Served     bool // a manifest of the repository that the gate lets through names it
+	// LinkedAt is when it was last pushed to the repository, mounted there or touched.
+	LinkedAt time.Time
 }
 
 const blobText = `
-select b.size,
+select b.size, l.linked_at,
 	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id),
 	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id
 		and (select decision from verdicts v where v.manifest_id = n.manifest_id) = $3)
 from links l
 join blobs b on b.id = l.blob_id
 where l.repository_id = (select id from repositories where name = $1)
-	and l.blob_id = (select id from blobs where digest = $2)`
+	and l.blob_id = (select id from blobs where digest = $2 and damaged_at is null)`
 
 // Blob tells of a blob as repo sees it. ErrNotFound if repo does not have it, whoever
-// else does.
+// else does, or has it damaged.
 func (c *Catalog) Blob(ctx context.Context, repo oci.Repository, d oci.Digest) (Blob, error) {
 	b := Blob{Digest: d, Linked: true}
-	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &b.Referenced, &b.Served)
+	var linked int64
+	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &linked, &b.Referenced, &b.Served)
 	if err != nil {
 		return Blob{}, fmt.Errorf("blob %s of %s: %w", d, repo, asKnown(err))
 	}
+	b.LinkedAt = fromMicros(&linked)
 	return b, nil
 }
 
@@ -46,12 +50,16 @@ select repository_id, blob_id from links
 where repository_id = (select id from repositories where name = $1)
 	and blob_id = (select id from blobs where digest = $2)`
 
+// soundText is linkedText for a blob that is not damaged.
+const soundText = linkedText + `
+	and blob_id in (select id from blobs where digest = $2 and damaged_at is null)`
+
 // LinkBlob gives the repository to a blob that from has (distribution-spec, "Mounting
 // a blob from another repository"). ErrNotFound if from does not have it.
 func (c *Catalog) LinkBlob(ctx context.Context, from, to oci.Repository, d oci.Digest, now time.Time) error {
 	err := c.tx(ctx, func(t *tx) error {
 		var source, blob int64
-		if err := t.row(ctx, linkedText, from.String(), d.String()).Scan(&source, &blob); err != nil {
+		if err := t.row(ctx, soundText, from.String(), d.String()).Scan(&source, &blob); err != nil {
 			return err
 		}
 		r, err := t.makeRepository(ctx, to, now)
@@ -94,7 +102,7 @@ func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 // BlobRepositories returns the repositories that have a blob, at most maxPage of them.
 func (c *Catalog) BlobRepositories(ctx context.Context, d oci.Digest) ([]oci.Repository, error) {
 	rows, err := c.read.query(ctx, `select r.name from blobs b join links l on l.blob_id = b.id join repositories r on r.id = l.repository_id
-		where b.digest = $1 order by r.name limit $2`, d.String(), maxPage)
+		where b.digest = $1 and b.damaged_at is null order by r.name limit $2`, d.String(), maxPage)
 	names, err := collect(rows, err, scanText)
 	if err != nil {
 		return nil, fmt.Errorf("repositories of %s: %w", d, err)
@@ -122,9 +130,21 @@ func (t *tx) makeRepository(ctx context.Context, repo oci.Repository, now time.T
 	return id, err
 }
 
-// link makes a blob part of a repository.
+// link makes a blob part of a repository, or as one that just became so.
 func (t *tx) link(ctx context.Context, repository, blob int64, now time.Time) error {
 	_, err := t.exec(ctx, `insert into links (repository_id, blob_id, linked_at) values ($1, $2, $3)
-		on conflict (repository_id, blob_id) do nothing`, repository, blob, now.UnixMicro())
+		on conflict (repository_id, blob_id) do update set linked_at = excluded.linked_at`, repository, blob, now.UnixMicro())
 	return err
+}
+
+// MarkDamaged makes a blob count as one that is not there, until it is pushed again.
+// ErrNotFound if there is no such blob.
+func (c *Catalog) MarkDamaged(ctx context.Context, d oci.Digest, now time.Time) error {
+	err := c.tx(ctx, func(t *tx) error {
+		return one(t.exec(ctx, `update blobs set damaged_at = $2 where digest = $1`, d.String(), now.UnixMicro()))
+	})
+	if err != nil {
+		return fmt.Errorf("mark %s as damaged: %w", d, err)
+	}
+	return nil
 }

@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/catalog/catalogtest"
+	"pratique.dev/pratique/internal/inventory"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
 )
@@ -106,6 +108,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.MakeDue(ctx, "x2"))(t)
 	_, _, err := c.Verdict(ctx, amd.Digest)
 	ok(t, err)
+	useGarbage(t, c, r)
 	ok(t, c.DeleteTag(ctx, r, "v1"))
 	ok(t, c.DeleteManifest(ctx, r, amd.Digest))
 	ok(t, c.CreatePrincipal(ctx, access.Principal{ID: "p", Name: "ann"}, now))
@@ -120,6 +123,30 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.PutSettingOnce(ctx, "k", nil))(t)
 	ok(t, c.PutSetting(ctx, "k", nil))
 	must(c.Setting(ctx, "k"))(t)
+}
+
+// useGarbage calls the methods of collections and long jobs.
+func useGarbage(t testing.TB, c *catalog.Catalog, r oci.Repository) {
+	t.Helper()
+	ctx, later := t.Context(), now.Add(time.Hour)
+	old := pushBlob(t, c, r, "nobody needs this").Digest
+	ok(t, c.TouchBlob(ctx, r, old, now))
+	_, _, err := c.PruneLinks(ctx, catalog.LinkMark{}, later, 0, false)
+	ok(t, err)
+	_, _, err = c.Orphans(ctx, 0, later, later, 0)
+	ok(t, err)
+	must(c.DropBlobs(ctx, []oci.Digest{old}, later, later))(t)
+	must(c.Strangers(ctx, []oci.Digest{old}))(t)
+	ok(t, c.PutLayer(ctx, inventory.Layer{Digest: old, ExtractedBy: "x"}))
+	_, _, err = c.PruneLayers(ctx, "", 0, false)
+	ok(t, err)
+	_, _, err = c.PrunePackages(ctx, 0, 0, false)
+	ok(t, err)
+	must(c.PruneHistory(ctx, later, 0, false))(t)
+	ok(t, c.Lease(ctx, "l", now))
+	ok(t, c.Release(ctx, "l"))
+	_, _, err = c.Job(ctx, "j")
+	wantErr(t, err, catalog.ErrNotFound)
 }
 
 // A database file of one version of the program opens in the same version, as it was.

@@ -101,7 +101,8 @@ func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (
 		want[d.Digest.String()] = true
 		foreign[d.Digest.String()] = i > 0 && len(d.URLs) > 0
 	}
-	err = t.eachOf(ctx, `select b.digest, b.id from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id where b.digest in (%s)`,
+	err = t.eachOf(ctx, `select b.digest, b.id from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id
+		where b.damaged_at is null and b.digest in (%s)`,
 		repository, slices.Sorted(maps.Keys(want)), func(rows *sql.Rows) error {
 			var digest string
 			var id int64

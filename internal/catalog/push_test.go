@@ -39,7 +39,7 @@ func TestUploads(t *testing.T) {
 		ok(t, c.FinishUpload(ctx, "u1", r, d, 7, now))
 		wantErr(t, c.FinishUpload(ctx, "u1", r, d, 7, now), catalog.ErrNotFound)
 		wantErr(t, c.SaveUpload(ctx, "u1", nil, 1, now), catalog.ErrNotFound)
-		equal(t, must(c.Blob(ctx, r, d))(t), catalog.Blob{Digest: d, Size: 7, Linked: true})
+		equal(t, must(c.Blob(ctx, r, d))(t), catalog.Blob{Digest: d, Size: 7, Linked: true, LinkedAt: now})
 		_, err = c.Blob(ctx, other, d)
 		wantErr(t, err, catalog.ErrNotFound)
 
@@ -68,7 +68,7 @@ func TestBlobs(t *testing.T) {
 		m := pushImage(t, c, b, "img", "v1")
 		layer := m.Layers[1].Digest
 		wantErr(t, c.UnlinkBlob(ctx, b, layer), catalog.ErrConflict)
-		equal(t, must(c.Blob(ctx, b, layer))(t), catalog.Blob{Digest: layer, Size: 9, Linked: true, Referenced: true})
+		equal(t, must(c.Blob(ctx, b, layer))(t), catalog.Blob{Digest: layer, Size: 9, Linked: true, Referenced: true, LinkedAt: now})
 		judge(t, c, m.Digest, policy.Quarantine, catalog.Counts{})
 		if got := must(c.Blob(ctx, b, layer))(t); got.Served {
 			t.Error("a layer of a quarantined image is served")

@@ -71,7 +71,7 @@ func (c *Catalog) SaveUpload(ctx context.Context, id string, state []byte, offse
 
 // FinishUpload makes the blob that an upload became part of its repository, which
 // comes to be if it is not there yet, and ends the upload. An empty id stands for an
-// upload that was never kept. ErrNotFound if another request has ended the upload.
+// upload that was never kept. A blob that was damaged is sound again. ErrNotFound if another request has ended the upload.
 func (c *Catalog) FinishUpload(ctx context.Context, id string, repo oci.Repository, d oci.Digest, size int64, now time.Time) error {
 	err := c.tx(ctx, func(t *tx) error {
 		if id != "" {
@@ -85,7 +85,7 @@ func (c *Catalog) FinishUpload(ctx context.Context, id string, repo oci.Reposito
 		}
 		var b int64
 		err = t.row(ctx, `insert into blobs (digest, size, touched_at) values ($1, $2, $3)
-			on conflict (digest) do update set touched_at = excluded.touched_at returning id`,
+			on conflict (digest) do update set touched_at = excluded.touched_at, damaged_at = null returning id`,
 			d.String(), size, now.UnixMicro()).Scan(&b)
 		if err != nil {
 			return err

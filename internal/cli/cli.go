@@ -92,7 +92,7 @@ commands that fix them.`,
 	root.SetErr(s.Err)
 	root.SetVersionTemplate("pratique {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newVersion())
+	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newGC(), newVersion())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/server"
 )
 
@@ -18,6 +19,7 @@ type serveFlags struct {
 	adminSecretFile        string
 	logFormat, logLevel    string
 	judgeWait              time.Duration
+	gcEvery, gcGrace       time.Duration
 }
 
 func newServe() *cobra.Command {
@@ -47,6 +49,8 @@ Exit codes: 0 ended by a signal, in good order; 2 it could not start or had to s
 	c.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
 	c.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	c.Flags().DurationVar(&f.judgeWait, "judge-wait", server.DefaultJudgeWait, "how long a push waits for its verdict before it is answered with pending")
+	c.Flags().DurationVar(&f.gcEvery, "gc-every", server.DefaultCollectEvery, "how long it is from one collection of garbage to the next; -1s: only by 'pratique gc'")
+	c.Flags().DurationVar(&f.gcGrace, "gc-grace", registry.DefaultGrace, "how long content that no manifest needs is spared")
 	return c
 }
 
@@ -62,14 +66,16 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	cfg := server.Config{
-		Data:        cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
-		Listen:      cmp.Or(f.listen, os.Getenv("PRATIQUE_LISTEN"), "127.0.0.1:5000"),
-		ExternalURL: cmp.Or(f.external, os.Getenv("PRATIQUE_EXTERNAL_URL")),
-		AdminSecret: secret,
-		JudgeWait:   f.judgeWait,
-		Version:     Version,
-		Log:         log,
-		Started:     func(s server.Started) { greet(cmd, s) },
+		Data:         cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
+		Listen:       cmp.Or(f.listen, os.Getenv("PRATIQUE_LISTEN"), "127.0.0.1:5000"),
+		ExternalURL:  cmp.Or(f.external, os.Getenv("PRATIQUE_EXTERNAL_URL")),
+		AdminSecret:  secret,
+		JudgeWait:    f.judgeWait,
+		CollectEvery: f.gcEvery,
+		Grace:        f.gcGrace,
+		Version:      Version,
+		Log:          log,
+		Started:      func(s server.Started) { greet(cmd, s) },
 	}
 	return server.Run(cmd.Context(), cfg)
 }

@@ -58,13 +58,15 @@ func readable(ctx context.Context, by Caller, repo oci.Repository, b catalog.Blo
 }
 
 // StatBlob says whether repo has a blob, and its size. Who may push may always ask,
-// else every push would send everything again.
+// else every push would send everything again; what it is told of then stays for the manifest
+// that is to come.
 func (r *Registry) StatBlob(ctx context.Context, by Caller, repo oci.Repository, d oci.Digest) (int64, error) {
 	b, err := r.cat.Blob(ctx, repo, d)
 	if err != nil {
 		return 0, known(err, oci.CodeBlobUnknown, "blob "+d.String())
 	}
-	ok, err := by.was(ctx, access.RepositoryPush, repo)
+	pusher, err := by.was(ctx, access.RepositoryPush, repo)
+	ok := pusher
 	if err == nil && !ok {
 		ok, err = readable(ctx, by, repo, b)
 	}
@@ -74,7 +76,21 @@ func (r *Registry) StatBlob(ctx context.Context, by Caller, repo oci.Repository,
 	if !ok {
 		return 0, r.refuseBlob(ctx, repo, b)
 	}
+	if pusher {
+		if err := r.spare(ctx, repo, b); err != nil {
+			return 0, err
+		}
+	}
 	return b.Size, nil
+}
+
+// spare keeps a blob that somebody relies on from the collection that its age would bring
+// near. A manifest that needs it now may be deleted before the next one comes.
+func (r *Registry) spare(ctx context.Context, repo oci.Repository, b catalog.Blob) error {
+	if now := r.o.Now(); now.Sub(b.LinkedAt) > r.o.Grace/2 {
+		return known(r.cat.TouchBlob(ctx, repo, b.Digest, now), oci.CodeBlobUnknown, "blob "+b.Digest.String())
+	}
+	return nil
 }
 
 // Mount makes a blob that another repository has part of repo, without its bytes

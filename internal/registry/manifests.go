@@ -107,6 +107,15 @@ func (r *Registry) checkSizes(ctx context.Context, repo oci.Repository, m oci.Ma
 // so the catalog can be rebuilt from what the store holds. The bytes are made ready
 // before, and store makes them durable after, so that a refused manifest leaves nothing.
 func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, store func() error, err error) {
+	release, err := r.contents.share(ctx, m.Digest)
+	if err != nil {
+		return false, nil, err
+	}
+	defer func() {
+		if store == nil {
+			release()
+		}
+	}()
 	var up blob.Upload
 	if _, err = r.store.Stat(ctx, m.Digest); errors.Is(err, blob.ErrNotFound) {
 		if up, err = r.store.Begin(ctx, m.Digest.Algorithm()); err == nil {
@@ -120,14 +129,18 @@ func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Ma
 		}
 		created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now()})
 	}
+	if up == nil && err != nil {
+		return false, nil, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+	}
 	if up == nil {
-		return created, func() error { return nil }, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+		release()
+		return created, func() error { return nil }, nil
 	}
 	keep := context.WithoutCancel(ctx)
 	if err != nil {
 		return false, nil, known(errors.Join(err, up.Abort(keep)), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 	}
-	return created, func() error { return up.Commit(keep, m.Digest) }, nil
+	return created, func() error { defer release(); return up.Commit(keep, m.Digest) }, nil
 }
 
 // judge gives the verdict that stands, or waits for one. Whatever goes wrong, the

@@ -92,6 +92,8 @@ type Options struct {
 	URL       string           // of this registry, for "read on"; "" leaves it out
 	Now       func() time.Time // default time.Now
 	Log       *slog.Logger     // default: discard
+	// Grace is how long Collect spares what nothing needs; default DefaultGrace.
+	Grace time.Duration
 	// MaxTransfers bounds the requests that bring blob bytes at the same time; beyond it
 	// they are told to come again. Default 256.
 	MaxTransfers int
@@ -99,13 +101,15 @@ type Options struct {
 
 // Registry is the service. Its methods may be called at once.
 type Registry struct {
-	cat       *catalog.Catalog
-	store     blob.Store
-	o         Options
-	locks     locks
-	transfers chan struct{}
-	parsing   chan struct{} // held while a manifest is parsed
-	told      told
+	cat        *catalog.Catalog
+	store      blob.Store
+	o          Options
+	locks      locks // of uploads, by id
+	contents   contents
+	collecting chan struct{} // holds one token while Collect runs
+	transfers  chan struct{}
+	parsing    chan struct{} // held while a manifest is parsed
+	told       told
 }
 
 // maxParsed bounds the manifests that are parsed at once: one of 4 MiB that is all keys takes
@@ -123,6 +127,9 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Grace <= 0 {
+		o.Grace = DefaultGrace
+	}
 	if o.MaxTransfers <= 0 {
 		o.MaxTransfers = 256
 	}
@@ -130,7 +137,7 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 		o.Examiner = noExaminer{}
 	}
 	return &Registry{cat: cat, store: store, o: o, transfers: make(chan struct{}, o.MaxTransfers),
-		parsing: make(chan struct{}, maxParsed)}
+		parsing: make(chan struct{}, maxParsed), collecting: make(chan struct{}, 1)}
 }
 
 type noExaminer struct{}

@@ -220,6 +220,11 @@ func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, c Chunk, d 
 func (r *Registry) commit(ctx context.Context, up opened, repo oci.Repository, d oci.Digest, row string) error {
 	ctx = context.WithoutCancel(ctx) // all bytes are here; finishing costs less than sending them again
 	size := up.Size()
+	release, err := r.contents.share(ctx, d)
+	if err != nil {
+		return r.giveUp(ctx, up, err)
+	}
+	defer release()
 	if err := up.Commit(ctx, d); err != nil {
 		if errors.Is(err, blob.ErrMismatch) {
 			err = oci.Errorf(oci.CodeDigestInvalid, "%d bytes were received, and they are not %s; nothing was kept, begin a new upload", size, d)

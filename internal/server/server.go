@@ -39,9 +39,13 @@ type Config struct {
 	ExternalURL string        // by which clients reach the registry; "" takes it from Listen
 	AdminSecret string        // of the first administrator; "" makes one up
 	JudgeWait   time.Duration // how long a push waits for its verdict; 0: DefaultJudgeWait
-	Version     string
-	Log         *slog.Logger
-	Started     func(Started) // called once, when the address is listened on and before the first answer
+	// CollectEvery is how long it is from one collection of garbage to the next; 0:
+	// DefaultCollectEvery, below 0: it is collected on demand alone.
+	CollectEvery time.Duration
+	Grace        time.Duration // how long what nothing needs is spared; 0: registry.DefaultGrace
+	Version      string
+	Log          *slog.Logger
+	Started      func(Started) // called once, when the address is listened on and before the first answer
 }
 
 // Started says what there is to know of a server that has come up.
@@ -86,6 +90,9 @@ type parts struct {
 func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.JudgeWait <= 0 {
 		cfg.JudgeWait = DefaultJudgeWait
+	}
+	if cfg.CollectEvery == 0 {
+		cfg.CollectEvery = DefaultCollectEvery
 	}
 	unlock, err := lockData(cfg.Data)
 	if err != nil {
@@ -180,6 +187,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.scanner.Run(work) })
 	workers.Go(func() { p.load(work) })
 	workers.Go(func() { p.sweep(work) })
+	workers.Go(func() { p.collect(work) })
 	srv := &http.Server{Handler: p.handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug)}
 	// The first answer comes after what the start says of itself; until then connections wait.
@@ -276,10 +284,10 @@ func (p *parts) sweep(ctx context.Context) {
 func (p *parts) doors() error {
 	p.identity = identity.New(p.cat, identity.Options{Log: p.cfg.Log})
 	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},
-		JudgeWait: p.cfg.JudgeWait, URL: p.url.String(), Log: p.cfg.Log})
+		JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL, Log: p.cfg.Log})
 	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity}, Reports: p.scanner,
-		Import: p.loader.imported, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
+		Import: p.loader.imported, Collect: p.collectNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log})
 	return nil
 }

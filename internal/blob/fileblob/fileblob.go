@@ -182,6 +182,24 @@ func (s *Store) Stat(ctx context.Context, d oci.Digest) (int64, error) {
 	return info.Size(), nil
 }
 
+// Since implements blob.Aged.
+func (s *Store) Since(ctx context.Context, d oci.Digest) (time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, err
+	}
+	if d.IsZero() {
+		return time.Time{}, blob.ErrNotFound
+	}
+	info, err := s.disk.Stat(blobPath(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, fmt.Errorf("age of %s: %w", d, blob.ErrNotFound)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("age of %s: %w", d, err)
+	}
+	return info.ModTime(), nil
+}
+
 // Delete implements blob.Store. Readers that have the blob open read on.
 func (s *Store) Delete(ctx context.Context, d oci.Digest) error {
 	if err := ctx.Err(); err != nil {

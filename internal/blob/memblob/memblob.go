@@ -12,6 +12,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"time"
 
 	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/oci"
@@ -21,17 +22,19 @@ import (
 // blobs and uploads together; what goes beyond meets blob.ErrNoSpace.
 type Store struct {
 	Limit int64
+	Now   func() time.Time // nil: time.Now
 
 	mu      sync.Mutex
 	used    int64
 	next    int
 	blobs   map[oci.Digest][]byte
+	since   map[oci.Digest]time.Time
 	uploads map[string]*content
 }
 
 // New returns an empty Store.
 func New() *Store {
-	return &Store{blobs: map[oci.Digest][]byte{}, uploads: map[string]*content{}}
+	return &Store{blobs: map[oci.Digest][]byte{}, since: map[oci.Digest]time.Time{}, uploads: map[string]*content{}}
 }
 
 // content is what an upload has brought so far, shared by the upload values that
@@ -135,7 +138,22 @@ func (s *Store) Delete(ctx context.Context, d oci.Digest) error {
 	defer s.mu.Unlock()
 	s.used -= int64(len(s.blobs[d]))
 	delete(s.blobs, d)
+	delete(s.since, d)
 	return nil
+}
+
+// Since implements blob.Aged.
+func (s *Store) Since(ctx context.Context, d oci.Digest) (time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.since[d]
+	if !ok {
+		return time.Time{}, fmt.Errorf("age of %s: %w", d, blob.ErrNotFound)
+	}
+	return at, nil
 }
 
 // List implements blob.Store. It yields what was there when it was begun.
@@ -234,6 +252,11 @@ func (u *upload) commit(d oci.Digest) error {
 	}
 	s.used -= int64(len(s.blobs[d]))
 	s.blobs[d] = c.data
+	now := time.Now
+	if s.Now != nil {
+		now = s.Now
+	}
+	s.since[d] = now()
 	delete(s.uploads, u.id)
 	u.over, c.committed = true, true
 	c.wake()
