@@ -32,7 +32,7 @@ func manyImages(b *testing.B, c *catalog.Catalog) (oci.Repository, []oci.Manifes
 	var out []oci.Manifest
 	for i := range 500 {
 		m := pushImage(b, c, r, fmt.Sprint("img", i), fmt.Sprint("a", i), fmt.Sprint("b", i), fmt.Sprint("c", i))
-		ok(b, c.PutVerdict(b.Context(), m.Digest, policy.Verdict{Decision: policy.Allow, At: now}, catalog.Counts{Low: 4}))
+		ok(b, catalogtest.Judge(b.Context(), c, m.Digest, policy.Verdict{Decision: policy.Allow, At: now}, catalog.Counts{Low: 4}))
 		out = append(out, m)
 	}
 	return r, out

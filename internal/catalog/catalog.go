@@ -4,7 +4,8 @@
 // only package that speaks SQL, to SQLite or PostgreSQL with the same words.
 //
 // Each method is one transaction: one that returned nil has committed durably, one
-// that returned an error has changed nothing. Methods may be called at once from many
+// that returned an error has changed nothing. Inventories alone (PutLayer, PutImage) may be
+// gone after a power cut, unless something was committed after them: they can be read again. Methods may be called at once from many
 // goroutines and, on PostgreSQL, many processes.
 //
 // There is no queue of work. A verdict that must be reached again says so itself
@@ -40,6 +41,7 @@ type Catalog struct {
 	engine engine
 	read   *pool
 	write  *pool
+	group  *group // of transactions that are committed together; SQLite's
 	now    func() time.Time
 	log    *slog.Logger
 	zip    *zstd.Encoder
@@ -85,6 +87,7 @@ func Open(ctx context.Context, dsn string, options ...Option) (*Catalog, error) 
 	if c.engine, c.write, c.read, err = openPools(dsn); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
+	c.group = newGroup(c.write, c.engine)
 	if err := c.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog: %w", asKnown(err)), c.Close())
 	}

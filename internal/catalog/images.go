@@ -20,7 +20,7 @@ func (c *Catalog) PutImage(ctx context.Context, img inventory.Image) error {
 		return fmt.Errorf("put image %s: %w", img.Manifest, err)
 	}
 	keys := matchedKeys(img.Packages)
-	err = c.tx(ctx, func(t *tx) error {
+	err = c.txDerived(ctx, func(t *tx) error {
 		if err := t.hold(ctx, t.engine.lockShared); err != nil {
 			return err
 		}

@@ -35,23 +35,14 @@ func (c *Catalog) Layers(ctx context.Context, digests []oci.Digest, extractedBy 
 	return out, nil
 }
 
-// HasLayer says whether a layer was read by the extractor set extractedBy.
-func (c *Catalog) HasLayer(ctx context.Context, d oci.Digest, extractedBy string) (bool, error) {
-	var ok bool
-	err := c.read.row(ctx, `select exists (select 1 from layers where digest = $1 and extracted_by = $2)`, d.String(), extractedBy).Scan(&ok)
-	if err != nil {
-		return false, fmt.Errorf("inventory of layer %s: %w", d, asKnown(err))
-	}
-	return ok, nil
-}
-
-// PutLayer keeps a layer's inventory, in place of what another extractor set read.
+// PutLayer keeps a layer's inventory, in place of what another extractor set read. It does
+// not wait for the disk.
 func (c *Catalog) PutLayer(ctx context.Context, l inventory.Layer) error {
 	doc, err := c.pack(l)
 	if err != nil {
 		return fmt.Errorf("put inventory of layer %s: %w", l.Digest, err)
 	}
-	err = c.tx(ctx, func(t *tx) error {
+	err = c.txDerived(ctx, func(t *tx) error {
 		_, err := t.exec(ctx, `insert into layers (digest, extracted_by, doc) values ($1, $2, $3)
 			on conflict (digest) do update set extracted_by = excluded.extracted_by, doc = excluded.doc`, l.Digest.String(), l.ExtractedBy, doc)
 		return err

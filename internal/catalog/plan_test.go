@@ -94,7 +94,6 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.Undecided(ctx, amd.Digest))(t)
 	must(c.Image(ctx, amd.Digest))(t)
 	must(c.Layers(ctx, []oci.Digest{digest("l")}, "x"))(t)
-	must(c.HasLayer(ctx, digest("l"), "x"))(t)
 	ok(t, c.PutKEV(ctx, now, []string{"CVE-2024-0001", "CVE-2024-0002"}))
 	ok(t, c.PutKEV(ctx, now, []string{"CVE-2024-0002"}))
 	ok(t, c.PutEPSS(ctx, now, func(yield func(catalog.EPSS, error) bool) { yield(catalog.EPSS{CVE: "CVE-2024-0001", Score: 0.5}, nil) }))

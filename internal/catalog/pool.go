@@ -126,6 +126,24 @@ type tx struct {
 	engine engine
 	p      *pool
 	fresh  []string // texts that had no prepared form yet
+	// grouped: it is not one caller's alone, and must not end with the context of one.
+	grouped bool
+}
+
+func (t *tx) context(ctx context.Context) context.Context {
+	if t.grouped {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
+}
+
+// learn prepares what had no prepared form yet. The transaction is over.
+func (t *tx) learn(ctx context.Context) {
+	for _, text := range t.fresh {
+		if t.p.stmt(text) == nil {
+			t.p.learn(ctx, text)
+		}
+	}
 }
 
 // stmt returns the prepared form of text on this transaction's connection.
@@ -147,6 +165,7 @@ func (t *tx) stmt(ctx context.Context, text string) *sql.Stmt {
 
 // exec runs a constant text and returns how many rows it changed.
 func (t *tx) exec(ctx context.Context, text string, args ...any) (int64, error) {
+	ctx = t.context(ctx)
 	var res sql.Result
 	var err error
 	if s := t.stmt(ctx, text); s != nil {
@@ -162,6 +181,7 @@ func (t *tx) exec(ctx context.Context, text string, args ...any) (int64, error) 
 
 // query runs a constant text. Its rows must be closed before the next statement.
 func (t *tx) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	ctx = t.context(ctx)
 	if s := t.stmt(ctx, text); s != nil {
 		return s.QueryContext(ctx, args...)
 	}
@@ -170,6 +190,7 @@ func (t *tx) query(ctx context.Context, text string, args ...any) (*sql.Rows, er
 
 // row is query for one row.
 func (t *tx) row(ctx context.Context, text string, args ...any) *sql.Row {
+	ctx = t.context(ctx)
 	if s := t.stmt(ctx, text); s != nil {
 		return s.QueryRowContext(ctx, args...)
 	}
@@ -206,8 +227,31 @@ const maxTries = 8
 // tx runs do in a transaction that writes. do may run several times and must start
 // from scratch each time. The error is as asKnown gives it.
 func (c *Catalog) tx(ctx context.Context, do func(*tx) error) error {
+	return c.insist(ctx, false, do)
+}
+
+// txDerived is tx for what can be had again from what is kept: its commit does not wait
+// for the disk. After a power cut it may be gone, but not if a later tx is there.
+func (c *Catalog) txDerived(ctx context.Context, do func(*tx) error) error {
+	return c.insist(ctx, true, do)
+}
+
+func (c *Catalog) insist(ctx context.Context, derived bool, do func(*tx) error) error {
+	once := func() error { return c.group.run(ctx, derived, do) }
+	if c.engine.lock != "" {
+		once = func() error {
+			return c.txOnce(ctx, func(t *tx) error {
+				if derived {
+					if _, err := t.exec(ctx, `set local synchronous_commit = off`); err != nil {
+						return err
+					}
+				}
+				return do(t)
+			})
+		}
+	}
 	for try := 1; ; try++ {
-		err := c.txOnce(ctx, do)
+		err := once()
 		if err == nil || !again(err) || try == maxTries {
 			return asKnown(err)
 		}
@@ -215,7 +259,7 @@ func (c *Catalog) tx(ctx context.Context, do func(*tx) error) error {
 	}
 }
 
-// txOnce is tx for what cannot be run twice.
+// txOnce runs do in a transaction of its own: for what cannot be run twice, or takes long.
 func (c *Catalog) txOnce(ctx context.Context, do func(*tx) error) error {
 	raw, err := c.write.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -229,11 +273,7 @@ func (c *Catalog) txOnce(ctx context.Context, do func(*tx) error) error {
 	if err := raw.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	for _, text := range t.fresh {
-		if c.write.stmt(text) == nil {
-			c.write.learn(ctx, text)
-		}
-	}
+	t.learn(ctx)
 	return nil
 }
 

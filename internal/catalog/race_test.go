@@ -210,7 +210,7 @@ func TestClaimsAtOnce(t *testing.T) {
 						return nil
 					}
 					for _, d := range ds {
-						if err := c.PutVerdict(ctx, d, policy.Verdict{Decision: policy.Allow, At: now}, catalog.Counts{}); err != nil {
+						if err := catalogtest.Judge(ctx, c, d, policy.Verdict{Decision: policy.Allow, At: now}, catalog.Counts{}); err != nil {
 							return err
 						}
 					}

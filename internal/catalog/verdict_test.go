@@ -57,7 +57,7 @@ func TestVerdictIsKept(t *testing.T) {
 		want := policy.Verdict{Decision: policy.Quarantine, Policy: "default", At: now, Until: now.Add(time.Hour),
 			Reasons: []policy.Reason{{Rule: "critical-with-fix", Message: "CVE-2024-1 in openssl", Finding: "CVE-2024-1", Package: "openssl"}, {Rule: "unknown", Note: true}}}
 		counts := catalog.Counts{Critical: 1, High: 2, Medium: 3, Low: 4, None: 5, Unknown: 6, Fixable: 7, Exploited: 8}
-		ok(t, c.PutVerdict(ctx, m.Digest, want, counts))
+		ok(t, catalogtest.Judge(ctx, c, m.Digest, want, counts))
 		v, n, err := c.Verdict(ctx, m.Digest)
 		ok(t, err)
 		equal(t, v, want)
@@ -66,7 +66,7 @@ func TestVerdictIsKept(t *testing.T) {
 		equal(t, got.Verdict, want)
 		equal(t, got.Counts, counts)
 		equal(t, must(c.List(ctx, "", "", 0))(t)[0].Decision, policy.Quarantine)
-		wantErr(t, c.PutVerdict(ctx, digest("none"), want, counts), catalog.ErrNotFound)
+		wantErr(t, catalogtest.Judge(ctx, c, digest("none"), want, counts), catalog.ErrNotFound)
 		_, _, err = c.Verdict(ctx, digest("none"))
 		wantErr(t, err, catalog.ErrNotFound)
 	})

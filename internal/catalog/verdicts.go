@@ -95,12 +95,6 @@ func (c *Catalog) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return fromMicros(at), at != nil, nil
 }
 
-// PutVerdict keeps a verdict whatever happened since the judge began. Where the
-// manifest was read before it was judged, KeepVerdict is the safe call.
-func (c *Catalog) PutVerdict(ctx context.Context, d oci.Digest, v policy.Verdict, n Counts) error {
-	return c.keepVerdict(ctx, d, 0, v, n)
-}
-
 // KeepVerdict keeps the verdict on a manifest that was read at a generation
 // (Manifest.Generation). It is not due any more then, or due at v.Until. ErrConflict,
 // and nothing is kept, if it has become due again since: what the verdict rests on is
@@ -108,10 +102,6 @@ func (c *Catalog) PutVerdict(ctx context.Context, d oci.Digest, v policy.Verdict
 // become due; where the decision changed, an event is written. ErrNotFound if the
 // manifest is gone.
 func (c *Catalog) KeepVerdict(ctx context.Context, d oci.Digest, generation int64, v policy.Verdict, n Counts) error {
-	return c.keepVerdict(ctx, d, generation, v, n)
-}
-
-func (c *Catalog) keepVerdict(ctx context.Context, d oci.Digest, generation int64, v policy.Verdict, n Counts) error {
 	if v.At.IsZero() {
 		v.At = c.now()
 	}
@@ -131,7 +121,7 @@ func (c *Catalog) keepVerdict(ctx context.Context, d oci.Digest, generation int6
 		if err != nil {
 			return err
 		}
-		if generation != 0 && generation != current {
+		if generation != current {
 			return fmt.Errorf("%w: it became due again while it was judged", ErrConflict)
 		}
 		if _, err := t.exec(ctx, `update verdicts set decision = $2, doc = $3, counts = $4, due_at = $5, attempts = 0, last_error = '' where manifest_id = $1`,

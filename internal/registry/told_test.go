@@ -51,7 +51,7 @@ func TestRefusalIsPutTogetherOnce(t *testing.T) {
 		t.Errorf("%d looks after %d, findings %+v", l.n.Load(), before, d.Findings)
 	}
 	held.At = time.Unix(2, 0)
-	if err := cat.PutVerdict(bg, p.Digest, held, catalog.Counts{}); err != nil {
+	if err := catalogtest.Judge(bg, cat, p.Digest, held, catalog.Counts{}); err != nil {
 		t.Fatal(err)
 	}
 	if d := refused(); l.n.Load() != before+1 || d.Findings[0].ID != fmt.Sprintf("CVE-%d", before+1) {

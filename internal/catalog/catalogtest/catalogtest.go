@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
 )
 
 // Open returns an empty catalog in memory that is closed with the test.
@@ -28,4 +30,13 @@ func open(t testing.TB, dsn string, options []catalog.Option) *catalog.Catalog {
 		}
 	})
 	return c
+}
+
+// Judge keeps a verdict on a manifest as it stands now.
+func Judge(ctx context.Context, c *catalog.Catalog, d oci.Digest, v policy.Verdict, n catalog.Counts) error {
+	m, err := c.ManifestByDigest(ctx, d)
+	if err != nil {
+		return err
+	}
+	return c.KeepVerdict(ctx, d, m.Generation, v, n)
 }
