@@ -30,7 +30,12 @@ type upload struct {
 	size  int64
 	file  file // nil while resting
 	dirty bool // written since the last fsync
+	named bool // its name in the folder of uploads is durable
 	over  bool // committed or aborted
+
+	// lost is why the bytes could not be made durable. The kernel drops what it could not
+	// write, and a second fsync says that all is well: nothing more can be promised.
+	lost error
 }
 
 // state is what Save returns: JSON, so that a later version can read it.
@@ -81,7 +86,7 @@ func (s *Store) Resume(ctx context.Context, saved []byte) (blob.Upload, error) {
 	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(st.Hash); err != nil {
 		return nil, fmt.Errorf("resume upload %s: saved hash: %w", st.ID, err)
 	}
-	u := &upload{store: s, id: st.ID, alg: st.Algorithm, hash: h, size: st.Offset}
+	u := &upload{store: s, id: st.ID, alg: st.Algorithm, hash: h, size: st.Offset, named: st.Offset > 0}
 	if err := u.reopen(); err != nil {
 		return nil, fmt.Errorf("resume upload %s: %w", st.ID, err)
 	}
@@ -136,6 +141,9 @@ func (u *upload) Write(p []byte) (int, error) {
 	if u.over {
 		return 0, blob.ErrClosed
 	}
+	if u.lost != nil {
+		return 0, fmt.Errorf("write upload %s: %w", u.id, explain(u.lost))
+	}
 	if u.file == nil {
 		if err := u.reopen(); err != nil {
 			return 0, fmt.Errorf("write upload %s: %w", u.id, err)
@@ -165,6 +173,13 @@ func (u *upload) Save(ctx context.Context) ([]byte, error) {
 	if err := u.rest(); err != nil {
 		return nil, fmt.Errorf("save upload %s: %w", u.id, explain(err))
 	}
+	// An fsync of a file need not keep its name (POSIX). Without a byte nothing is promised.
+	if !u.named && u.size > 0 {
+		if err := u.store.syncDir(uploadsDir); err != nil {
+			return nil, fmt.Errorf("save upload %s: %w", u.id, explain(err))
+		}
+		u.named = true
+	}
 	h, err := u.hash.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
 		return nil, fmt.Errorf("save upload %s: %w", u.id, err)
@@ -174,20 +189,17 @@ func (u *upload) Save(ctx context.Context) ([]byte, error) {
 
 // rest makes the bytes durable and closes the file.
 func (u *upload) rest() error {
-	if u.file == nil {
-		return nil
+	if u.lost != nil || u.file == nil {
+		return u.lost
 	}
-	var err error
 	if u.dirty {
-		err = u.file.Sync()
+		u.lost = u.file.Sync()
 	}
-	err = errors.Join(err, u.file.Close())
+	u.lost = errors.Join(u.lost, u.file.Close())
 	u.file = nil
+	u.dirty = false
 	u.feed.writing(false)
-	if err == nil {
-		u.dirty = false
-	}
-	return err
+	return u.lost
 }
 
 // Commit implements blob.Upload.
