@@ -30,8 +30,10 @@ var (
 	// ErrNoRepository is an ErrNotFound that says that not even the repository exists.
 	ErrNoRepository = fmt.Errorf("no such repository: %w", ErrNotFound)
 	ErrConflict     = errors.New("conflicts with what the catalog holds")
-	ErrNoSpace      = errors.New("no space left for the catalog")
-	ErrReadOnly     = errors.New("the catalog's place cannot be written to")
+	// ErrCondition says that a Condition does not hold; nothing was changed.
+	ErrCondition = errors.New("the condition does not hold")
+	ErrNoSpace   = errors.New("no space left for the catalog")
+	ErrReadOnly  = errors.New("the catalog's place cannot be written to")
 	// ErrNewerSchema comes from Open alone.
 	ErrNewerSchema = errors.New("the catalog was written by a newer version")
 )

@@ -204,36 +204,6 @@ func (c *Catalog) Repositories(ctx context.Context, after string, limit int) ([]
 	return names, nil
 }
 
-// Referrers returns the manifests of repo whose subject is d, the oldest first, with
-// their artifact types and annotations (distribution-spec, "Listing Referrers"). The
-// subject itself need not be there.
-func (c *Catalog) Referrers(ctx context.Context, repo oci.Repository, subject oci.Digest) ([]oci.Descriptor, error) {
-	rows, err := c.read.query(ctx, `select m.digest, m.media_type, m.artifact_type, m.annotations, length(m.raw)
-		from manifests m
-		join holdings h on h.manifest_id = m.id and h.repository_id = (select id from repositories where name = $1)
-		where m.subject = $2 order by h.pushed_at, m.id limit $3`, repo.String(), subject.String(), maxPage)
-	out, err := collect(rows, err, func(r *sql.Rows) (oci.Descriptor, error) {
-		var o oci.Descriptor
-		var digest string
-		var annotations sql.NullString
-		if err := r.Scan(&digest, &o.MediaType, &o.ArtifactType, &annotations, &o.Size); err != nil {
-			return o, err
-		}
-		if annotations.Valid {
-			if err := json.Unmarshal([]byte(annotations.String), &o.Annotations); err != nil {
-				return o, fmt.Errorf("annotations of %s: %w", digest, err)
-			}
-		}
-		var err error
-		o.Digest, err = oci.ParseDigest(digest)
-		return o, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("referrers of %s in %s: %w", subject, repo, err)
-	}
-	return out, nil
-}
-
 // Listed is one tag in a list over repositories.
 type Listed struct {
 	Repo      string

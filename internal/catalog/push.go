@@ -21,6 +21,7 @@ type NewManifest struct {
 	Tags     []string     // that shall name it; none for a push by digest
 	By       string
 	Now      time.Time
+	If       Condition
 }
 
 // Missing is the error of a manifest that names what its repository does not have.
@@ -38,7 +39,8 @@ func (m *Missing) Error() string {
 // leaves it Pending and due, in one transaction. created is false if the repository
 // held it before; its verdict stays then, as it does where another repository holds
 // it. The error is a *Missing if the repository lacks the config, a layer without
-// foreign URLs, or a manifest of an index. A missing subject is fine
+// foreign URLs, or a manifest of an index, a *Size if it gives a blob another size than
+// it has, and ErrCondition if m.If does not hold. A missing subject is fine
 // (distribution-spec, "Pushing Manifests with Subject").
 func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool, err error) {
 	if m.Manifest.Digest.IsZero() || m.Repo.IsZero() {
@@ -57,6 +59,10 @@ func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool,
 
 func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err error) {
 	repository, err := t.makeRepository(ctx, m.Repo, m.Now)
+	if err != nil {
+		return false, err
+	}
+	fresh, err := t.checkCondition(ctx, repository, m)
 	if err != nil {
 		return false, err
 	}
@@ -79,11 +85,12 @@ func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err 
 		}
 	}
 	for _, tag := range m.Tags {
-		_, err := t.exec(ctx, `insert into tags (repository_id, name, manifest_id, moved_at, moved_by) values ($1, $2, $3, $4, $5)
-			on conflict (repository_id, name) do update set manifest_id = excluded.manifest_id, moved_at = excluded.moved_at, moved_by = excluded.moved_by`,
-			repository, tag, id, m.Now.UnixMicro(), m.By)
+		n, err := t.exec(ctx, tagging(tag == fresh), repository, tag, id, m.Now.UnixMicro(), m.By)
 		if err != nil {
 			return false, err
+		}
+		if n == 0 {
+			return false, ErrCondition
 		}
 	}
 	return n > 0, nil
@@ -101,13 +108,15 @@ func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (
 		want[d.Digest.String()] = true
 		foreign[d.Digest.String()] = i > 0 && len(d.URLs) > 0
 	}
-	err = t.eachOf(ctx, `select b.digest, b.id from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id
+	has := make(map[string]int64, len(want))
+	err = t.eachOf(ctx, `select b.digest, b.id, b.size from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id
 		where b.damaged_at is null and b.digest in (%s)`,
 		repository, slices.Sorted(maps.Keys(want)), func(rows *sql.Rows) error {
 			var digest string
-			var id int64
-			err := rows.Scan(&digest, &id)
+			var id, size int64
+			err := rows.Scan(&digest, &id, &size)
 			delete(want, digest)
+			has[digest] = size
 			blobs = append(blobs, id)
 			return err
 		})
@@ -116,7 +125,10 @@ func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (
 	}
 	// In the order of the manifest.
 	var missing Missing
-	for _, d := range m.Blobs() {
+	for i, d := range m.Blobs() {
+		if n, ok := has[d.Digest.String()]; ok && n != d.Size {
+			return 0, nil, &Size{Blob: i, Digest: d.Digest, Stated: d.Size, Has: n}
+		}
 		if s := d.Digest.String(); want[s] && !foreign[s] {
 			missing.Digests = append(missing.Digests, d.Digest)
 			delete(want, s)

@@ -260,15 +260,46 @@ func TestReferrers(t *testing.T) {
 				"subject": m.Descriptor, "artifactType": "application/vnd.example." + seed, "annotations": map[string]string{"k": seed}})
 			_, err := c.PutManifest(ctx, catalog.NewManifest{Repo: r, Manifest: s, Now: now.Add(time.Duration(-i) * time.Minute)})
 			ok(t, err)
-			want = append([]oci.Descriptor{{MediaType: s.MediaType, Digest: s.Digest, Size: s.Size, ArtifactType: s.ArtifactType, Annotations: s.Annotations}}, want...)
+			want = append(want, oci.Descriptor{MediaType: s.MediaType, Digest: s.Digest, Size: s.Size, ArtifactType: s.ArtifactType, Annotations: s.Annotations})
 		}
-		equal(t, must(c.Referrers(ctx, r, m.Digest))(t), want)
-		equal(t, len(must(c.Referrers(ctx, repo(t, "other"), m.Digest))(t)), 0)
+		all := func(r oci.Repository, d oci.Digest, p catalog.ReferrerPage) (out []oci.Descriptor, pages int) {
+			for pages = 1; ; pages++ {
+				list, next, err := c.Referrers(ctx, r, d, p)
+				ok(t, err)
+				out = append(out, list...)
+				if next == 0 {
+					return out, pages
+				}
+				p.After = next
+			}
+		}
+		for _, tc := range []struct {
+			p     catalog.ReferrerPage
+			want  []oci.Descriptor
+			pages int
+		}{
+			{catalog.ReferrerPage{}, want, 1},
+			{catalog.ReferrerPage{Limit: 3}, want, 1},
+			{catalog.ReferrerPage{Limit: 2}, want, 2},
+			{catalog.ReferrerPage{Limit: 1}, want, 3},
+			{catalog.ReferrerPage{Bytes: 1}, want, 3},
+			{catalog.ReferrerPage{Bytes: 1 << 20}, want, 1},
+			{catalog.ReferrerPage{ArtifactType: "application/vnd.example.second", Limit: 1}, want[1:2], 1},
+			{catalog.ReferrerPage{ArtifactType: "none"}, nil, 1},
+		} {
+			got, pages := all(r, m.Digest, tc.p)
+			equal(t, got, tc.want)
+			equal(t, pages, tc.pages)
+		}
+		got, _ := all(repo(t, "other"), m.Digest, catalog.ReferrerPage{})
+		equal(t, len(got), 0)
 		ok(t, c.DeleteManifest(ctx, r, want[1].Digest))
-		equal(t, must(c.Referrers(ctx, r, m.Digest))(t), []oci.Descriptor{want[0], want[2]})
+		got, _ = all(r, m.Digest, catalog.ReferrerPage{})
+		equal(t, got, []oci.Descriptor{want[0], want[2]})
 		// A subject that is not there is fine.
 		lone := imageOf(t, config, nil, map[string]any{"subject": oci.Descriptor{MediaType: m.MediaType, Digest: digest("later"), Size: 1}, "layers": []oci.Descriptor{}})
 		put(t, c, r, lone)
-		equal(t, must(c.Referrers(ctx, r, digest("later")))(t)[0].Digest, lone.Digest)
+		got, _ = all(r, digest("later"), catalog.ReferrerPage{})
+		equal(t, got[0].Digest, lone.Digest)
 	})
 }

@@ -33,6 +33,7 @@ const (
 	CodeTagInvalid          = "TAG_INVALID"
 	CodeRangeInvalid        = "RANGE_INVALID"
 	CodePaginationInvalid   = "PAGINATION_NUMBER_INVALID"
+	CodePrecondition        = "PRECONDITION_FAILED"
 	CodeUnavailable         = "UNAVAILABLE"
 	CodeUnknown             = "UNKNOWN"
 )
@@ -68,6 +69,8 @@ func (e *Error) Status() int {
 		return http.StatusMethodNotAllowed
 	case CodeRangeInvalid:
 		return http.StatusRequestedRangeNotSatisfiable
+	case CodePrecondition:
+		return http.StatusPreconditionFailed
 	case CodeTooManyRequests:
 		return http.StatusTooManyRequests
 	case CodeUnavailable:

@@ -34,6 +34,7 @@ func (s *server) manifestGet(w http.ResponseWriter, r *http.Request, c call) err
 	if err != nil {
 		return err
 	}
+	warn(w.Header(), s.reg.ServedAnyway(m))
 	sendManifest(w, r, m)
 	return nil
 }
@@ -81,16 +82,19 @@ func serve(w http.ResponseWriter, r *http.Request, d oci.Digest, size int64, con
 }
 
 func (s *server) manifestPut(w http.ResponseWriter, r *http.Request, c call) error {
-	raw, err := readManifest(w, r)
+	push, err := pushOf(w, r, c)
 	if err != nil {
 		return err
 	}
-	p, err := s.reg.PutManifest(r.Context(), c.by, registry.Push{Repo: c.repo, Reference: c.ref,
-		MediaType: r.Header.Get("Content-Type"), Raw: raw})
+	p, err := s.reg.PutManifest(r.Context(), c.by, push)
 	if err != nil {
 		return err
 	}
 	h := w.Header()
+	for _, t := range push.Tags {
+		h.Add("OCI-Tag", t)
+	}
+	warn(h, p.Hints)
 	h.Set("Location", "/v2/"+c.repo.String()+"/manifests/"+p.Digest.String())
 	h.Set(headerDigest, p.Digest.String())
 	if !p.Subject.IsZero() {

@@ -26,7 +26,11 @@ func paging(q url.Values) (n int, last string, err error) {
 
 // next links to the page behind the last entry of this one.
 func next(w http.ResponseWriter, path string, n int, page []string) {
-	q := url.Values{"n": {strconv.Itoa(n)}, "last": {page[len(page)-1]}}
+	setNext(w, path, url.Values{"n": {strconv.Itoa(n)}, "last": {page[len(page)-1]}})
+}
+
+// setNext names the page behind this one (RFC 8288).
+func setNext(w http.ResponseWriter, path string, q url.Values) {
 	w.Header().Set("Link", "<"+path+"?"+q.Encode()+`>; rel="next"`)
 }
 
@@ -77,10 +81,25 @@ func notNil(list []string) []string {
 // referrers answers with an index; an empty one where nothing refers to the digest, be
 // that in the repository or not (distribution-spec, "Listing Referrers").
 func (s *server) referrers(w http.ResponseWriter, r *http.Request, c call) error {
-	artifactType := r.URL.Query().Get("artifactType")
-	list, err := s.reg.Referrers(r.Context(), c.repo, c.digest, artifactType)
+	q := r.URL.Query()
+	artifactType := q.Get("artifactType")
+	var after int64
+	if q.Has("after") {
+		var err error
+		if after, err = parseOffset(q.Get("after")); err != nil {
+			return oci.Errorf(oci.CodePaginationInvalid, "after=%.20q: expected what the Link of the page before has", q.Get("after"))
+		}
+	}
+	list, more, err := s.reg.Referrers(r.Context(), c.repo, c.digest, artifactType, after)
 	if err != nil {
 		return err
+	}
+	if more > 0 {
+		link := url.Values{"after": {strconv.FormatInt(more, 10)}}
+		if artifactType != "" {
+			link.Set("artifactType", artifactType)
+		}
+		setNext(w, "/v2/"+c.repo.String()+"/referrers/"+c.digest.String(), link)
 	}
 	if artifactType != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")

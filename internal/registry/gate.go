@@ -95,7 +95,10 @@ func holdingFirst(all []ExplainedFinding, reasons []policy.Reason) []ExplainedFi
 }
 
 // message is the refusal in one line, as docker prints it behind "denied: ".
-func (d Refusal) message() string {
+func (d Refusal) message() string { return d.line(maxMessage) }
+
+// line is the refusal in one line of at most limit bytes, of which the end stays.
+func (d Refusal) line(limit int) string {
 	var b strings.Builder
 	if d.Decision == policy.Quarantine {
 		fmt.Fprintf(&b, "%s is quarantined", d.Image)
@@ -115,7 +118,7 @@ func (d Refusal) message() string {
 	if d.ReadOn.URL != "" {
 		tail += " --server " + d.ReadOn.URL
 	}
-	return oneLine(b.String(), maxMessage-len(tail)) + tail
+	return oneLine(b.String(), limit-len(tail)) + tail
 }
 
 // told is what the message says of the worst findings, or of the reasons where there

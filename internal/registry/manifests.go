@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"pratique.dev/pratique/internal/access"
@@ -20,6 +19,10 @@ type Push struct {
 	Tags      []string // further tags that shall name it
 	MediaType string   // as the client says; "" takes the document's word
 	Raw       []byte
+	// Digest is what a manifest that is put by tag shall be known by; zero: its SHA-256.
+	Digest oci.Digest
+	// If must hold of what Reference names for the push to be done; its Tag is not used.
+	If catalog.Condition
 }
 
 // Pushed is what came of a Push.
@@ -29,6 +32,7 @@ type Pushed struct {
 	Created  bool       // the repository did not hold it before
 	Decision policy.Decision
 	Counts   catalog.Counts
+	Hints    []string // what the client should know of it, a line each
 }
 
 // PutManifest checks a manifest, makes it part of its repository and waits for its
@@ -37,9 +41,6 @@ type Pushed struct {
 func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, error) {
 	m, err := r.parse(ctx, p)
 	if err != nil {
-		return Pushed{}, err
-	}
-	if err := r.checkSizes(ctx, p.Repo, m); err != nil {
 		return Pushed{}, err
 	}
 	created, store, err := r.keepManifest(ctx, by, p, m)
@@ -53,7 +54,9 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	// Both take their time on the disk, and neither needs the other.
 	stored := make(chan error, 1)
 	go func() { stored <- store() }()
-	out.Decision, out.Counts = r.judge(ctx, m.Digest)
+	v, n := r.judge(ctx, m.Digest)
+	out.Decision, out.Counts = v.Decision, n
+	out.Hints = r.hints(p, m, v)
 	if err := <-stored; err != nil {
 		return Pushed{}, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 	}
@@ -67,40 +70,22 @@ func (r *Registry) parse(ctx context.Context, p Push) (oci.Manifest, error) {
 	case <-ctx.Done():
 		return oci.Manifest{}, ctx.Err()
 	}
-	alg := oci.SHA256
+	d := p.Digest
 	if !p.Reference.Digest.IsZero() {
-		alg = p.Reference.Digest.Algorithm()
+		d = p.Reference.Digest
+	}
+	alg := oci.SHA256
+	if !d.IsZero() {
+		alg = d.Algorithm()
 	}
 	m, err := oci.ParseManifestAs(alg, p.MediaType, p.Raw)
 	if err != nil {
 		return oci.Manifest{}, oci.Errorf(oci.CodeManifestInvalid, "%v", err)
 	}
-	if d := p.Reference.Digest; !d.IsZero() && d != m.Digest {
+	if !d.IsZero() && d != m.Digest {
 		return oci.Manifest{}, oci.Errorf(oci.CodeDigestInvalid, "the manifest was put as %s, but its bytes are %s", d, m.Digest)
 	}
 	return m, nil
-}
-
-// checkSizes refuses a manifest that gives a blob another size than it has. Blobs that
-// are not there are PutManifest's to find.
-func (r *Registry) checkSizes(ctx context.Context, repo oci.Repository, m oci.Manifest) error {
-	for i, d := range m.Blobs() {
-		b, err := r.cat.Blob(ctx, repo, d.Digest)
-		if errors.Is(err, catalog.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if b.Size != d.Size {
-			field := "config"
-			if i > 0 {
-				field = fmt.Sprintf("layers[%d]", i-1)
-			}
-			return oci.Errorf(oci.CodeManifestInvalid, "%s.size is %d, but blob %s has %d bytes", field, d.Size, d.Digest, b.Size)
-		}
-	}
-	return nil
 }
 
 // keepManifest writes the manifest to the catalog, and its bytes to the store as well:
@@ -127,7 +112,8 @@ func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Ma
 		if t := p.Reference.Tag; t != "" {
 			tags = append([]string{t}, tags...)
 		}
-		created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now()})
+		p.If.Tag = p.Reference.Tag
+		created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If})
 	}
 	if up == nil && err != nil {
 		return false, nil, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
@@ -145,7 +131,7 @@ func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Ma
 
 // judge gives the verdict that stands, or waits for one. Whatever goes wrong, the
 // answer is Pending, and the catalog knows that the manifest is due.
-func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Decision, catalog.Counts) {
+func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts) {
 	v, n, err := r.cat.Verdict(ctx, d)
 	if err == nil && v.Decision == policy.Pending && r.o.Judge != nil {
 		wait, cancel := context.WithTimeout(ctx, r.o.JudgeWait)
@@ -156,9 +142,9 @@ func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Decision, ca
 		if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
 			r.o.Log.ErrorContext(ctx, "pushed manifest not judged yet", "digest", d, "err", err)
 		}
-		return policy.Pending, catalog.Counts{}
+		return policy.Verdict{}, catalog.Counts{}
 	}
-	return v.Decision, n
+	return v, n
 }
 
 // Manifest returns a manifest if the gate lets it through, or the caller may pull what

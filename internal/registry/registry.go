@@ -151,11 +151,20 @@ func (noExaminer) Abort(string)                                               {}
 // stands for a thing that was not found.
 func known(err error, code, what string) error {
 	var missing *catalog.Missing
+	var size *catalog.Size
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &missing):
 		return &oci.Error{Code: oci.CodeManifestBlobUnknown, Message: fmt.Sprintf("%s; push it first, then the manifest again", missing), Detail: missing.Digests}
+	case errors.As(err, &size):
+		field := "config"
+		if size.Blob > 0 {
+			field = fmt.Sprintf("layers[%d]", size.Blob-1)
+		}
+		return oci.Errorf(oci.CodeManifestInvalid, "%s.size is %d, but blob %s has %d bytes", field, size.Stated, size.Digest, size.Has)
+	case errors.Is(err, catalog.ErrCondition):
+		return oci.Errorf(oci.CodePrecondition, "%s is not what the request's If-Match or If-None-Match asks for; nothing was changed", what)
 	case errors.Is(err, catalog.ErrNoRepository):
 		return oci.Errorf(oci.CodeNameUnknown, "%s: there is no such repository", what)
 	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, blob.ErrNotFound):
@@ -196,18 +205,21 @@ func cut(list []string, limit int) ([]string, bool) {
 	return list, false
 }
 
+// maxReferrers bounds a page of referrers, in entries, and maxReferrerBytes in bytes of JSON:
+// clients read no index that is larger than a manifest may be.
+const (
+	maxReferrers     = 1000
+	maxReferrerBytes = oci.MaxManifestSize * 3 / 4
+)
+
 // Referrers lists the manifests of repo whose subject is d, those of one artifact type
-// if that is given (distribution-spec, "Listing Referrers").
-func (r *Registry) Referrers(ctx context.Context, repo oci.Repository, d oci.Digest, artifactType string) ([]oci.Descriptor, error) {
-	all, err := r.cat.Referrers(ctx, repo, d)
-	if err != nil {
-		return nil, err
+// if that is given (distribution-spec, "Listing Referrers"): the page behind after, 0 for the
+// first. next is the after of the page that follows, 0 if there is none.
+func (r *Registry) Referrers(ctx context.Context, repo oci.Repository, d oci.Digest, artifactType string, after int64) (list []oci.Descriptor, next int64, err error) {
+	list, next, err = r.cat.Referrers(ctx, repo, d, catalog.ReferrerPage{ArtifactType: artifactType, After: after,
+		Limit: maxReferrers, Bytes: maxReferrerBytes})
+	if list == nil {
+		list = []oci.Descriptor{}
 	}
-	out := make([]oci.Descriptor, 0, len(all))
-	for _, m := range all {
-		if artifactType == "" || m.ArtifactType == artifactType {
-			out = append(out, m)
-		}
-	}
-	return out, nil
+	return list, next, err
 }

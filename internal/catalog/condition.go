@@ -1,0 +1,89 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"pratique.dev/pratique/internal/oci"
+)
+
+// Condition is what must hold of what a push names for the push to be done (RFC 9110,
+// section 13.1: If-Match and If-None-Match). The zero Condition always holds. It is
+// asked and the push done in one transaction.
+type Condition struct {
+	Tag     string       // of which it is asked; "": of the manifest's own digest
+	Absent  bool         // there is none such
+	Present bool         // there is one
+	Is      []oci.Digest // it is one of these; none: it may be any
+	IsNot   []oci.Digest // it is none of these
+}
+
+// IsZero says whether c asks nothing.
+func (c Condition) IsZero() bool {
+	return !c.Absent && !c.Present && len(c.Is) == 0 && len(c.IsNot) == 0
+}
+
+// holds says whether c does where the push names now, or nothing if that is "".
+func (c Condition) holds(now string) bool {
+	is := func(d oci.Digest) bool { return d.String() == now }
+	switch {
+	case c.Absent && now != "", c.Present && now == "":
+		return false
+	case len(c.Is) > 0 && !slices.ContainsFunc(c.Is, is):
+		return false
+	}
+	return !slices.ContainsFunc(c.IsNot, is)
+}
+
+const taggedText = `select m.digest from tags t join manifests m on m.id = t.manifest_id where t.repository_id = $1 and t.name = $2`
+
+const heldText = `select m.digest from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest = $2`
+
+// checkCondition returns ErrCondition if the push must not be done. What it found stays as
+// it is until the transaction ends; fresh is the tag that it did not find, for tagging.
+func (t *tx) checkCondition(ctx context.Context, repository int64, m NewManifest) (fresh string, err error) {
+	if m.If.IsZero() {
+		return "", nil
+	}
+	text, name := heldText, m.Manifest.Digest.String()
+	if m.If.Tag != "" {
+		text, name = taggedText, m.If.Tag
+	}
+	var now string
+	if err := t.row(ctx, text+t.engine.forUpdate, repository, name).Scan(&now); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", err
+	}
+	if !m.If.holds(now) {
+		return "", fmt.Errorf("%w: it is %q now", ErrCondition, now)
+	}
+	if now == "" {
+		return m.If.Tag, nil
+	}
+	return "", nil
+}
+
+// tagging is the statement that points a tag at a manifest. For a fresh one it changes
+// nothing if another transaction has made the tag since checkCondition looked.
+func tagging(fresh bool) string {
+	const insert = `insert into tags (repository_id, name, manifest_id, moved_at, moved_by) values ($1, $2, $3, $4, $5)
+			on conflict (repository_id, name) do `
+	if fresh {
+		return insert + `nothing`
+	}
+	return insert + `update set manifest_id = excluded.manifest_id, moved_at = excluded.moved_at, moved_by = excluded.moved_by`
+}
+
+// Size is the error of a manifest that gives a blob another size than it has.
+type Size struct {
+	Blob        int // which of oci.Manifest.Blobs
+	Digest      oci.Digest
+	Stated, Has int64
+}
+
+// Error implements error.
+func (s *Size) Error() string {
+	return fmt.Sprintf("blob %s has %d bytes, not %d", s.Digest, s.Has, s.Stated)
+}
