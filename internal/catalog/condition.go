@@ -40,7 +40,7 @@ func (c Condition) holds(now string) bool {
 
 const taggedText = `select m.digest from tags t join manifests m on m.id = t.manifest_id where t.repository_id = $1 and t.name = $2`
 
-const heldText = `select m.digest from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest = $2`
+const holdingText = `select m.digest from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest = $2`
 
 // checkCondition returns ErrCondition if the push must not be done. What it found stays as
 // it is until the transaction ends; fresh is the tag that it did not find, for tagging.
@@ -48,7 +48,7 @@ func (t *tx) checkCondition(ctx context.Context, repository int64, m NewManifest
 	if m.If.IsZero() {
 		return "", nil
 	}
-	text, name := heldText, m.Manifest.Digest.String()
+	text, name := holdingText, m.Manifest.Digest.String()
 	if m.If.Tag != "" {
 		text, name = taggedText, m.If.Tag
 	}
