@@ -35,7 +35,7 @@ run: build ## build and start the registry on loopback (DATA=./data LISTEN=127.0
 	exec bin/pratique serve --data '$(DATA)' --listen '$(LISTEN)'
 
 .PHONY: test
-test: needs build tools unit race e2e ## install what is missing, run all tests
+test: needs build tools unit race e2e chaos ## install what is missing, run all tests
 
 .PHONY: needs
 needs: ## install the Debian packages that the tests use (as root)
@@ -43,7 +43,7 @@ needs: ## install the Debian packages that the tests use (as root)
 
 .PHONY: unit
 unit: ## run the packages' tests
-	$(GO) test -p 2 $$($(GO) list ./... | grep -v -e /test/e2e -e /bench)
+	$(GO) test -p 2 $$($(GO) list ./... | grep -v -e /test/ -e /bench)
 
 .PHONY: race
 race: ## run the concurrent packages' tests under the race detector (needs cgo and gcc)
@@ -55,6 +55,10 @@ race: ## run the concurrent packages' tests under the race detector (needs cgo a
 e2e: build tools ## drive the built binary with the public clients and the OCI conformance suite
 	PRATIQUE_BIN=$(CURDIR)/bin/pratique PATH="$(TOOLBIN):$$PATH" \
 		$(GO) test -count=1 -timeout 30m ./test/e2e
+
+.PHONY: chaos
+chaos: build ## kill the binary at random points of pushes, deletes and collections (CHAOS_KILLS=200 CHAOS_SEED=)
+	PRATIQUE_BIN=$(CURDIR)/bin/pratique $(GO) test -count=1 -timeout 0 -v ./test/chaos
 
 .PHONY: conformance
 conformance: build tools ## run the OCI conformance suite alone

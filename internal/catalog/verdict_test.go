@@ -50,6 +50,24 @@ func TestDue(t *testing.T) {
 	}, catalog.WithClock(clock))
 }
 
+// TestUnclaim: what a process had claimed that is gone does not wait for its lease to end.
+func TestUnclaim(t *testing.T) {
+	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
+		ctx, r := t.Context(), repo(t, "app")
+		judged, claimed := pushImage(t, c, r, "judged"), pushImage(t, c, r, "claimed")
+		index := indexOf(t, claimed)
+		put(t, c, r, index)
+		due(t, c, now)
+		ok(t, c.KeepVerdict(ctx, judged.Digest, 1, policy.Verdict{Decision: policy.Allow, At: now, Until: now.Add(30 * time.Second)}, catalog.Counts{}))
+		later := now.Add(time.Second)
+		if got := due(t, c, later); len(got) != 0 {
+			t.Fatalf("claimed twice: %v", got)
+		}
+		equal(t, must(c.Unclaim(ctx, later))(t), 2)
+		equal(t, sorted(due(t, c, later)...), sorted(claimed.Digest, index.Digest))
+	}, catalog.WithClock(clock))
+}
+
 func TestVerdictIsKept(t *testing.T) {
 	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
 		ctx, r := t.Context(), repo(t, "app")

@@ -82,6 +82,20 @@ func scanDigest(r *sql.Rows) (oci.Digest, error) {
 	return oci.ParseDigest(s)
 }
 
+// Unclaim makes due what is claimed, for when those who claimed it are known to be gone;
+// what was put off after a failure comes with it. It returns how many there are.
+func (c *Catalog) Unclaim(ctx context.Context, now time.Time) (int, error) {
+	var n int64
+	err := c.tx(ctx, func(t *tx) (err error) {
+		n, err = t.exec(ctx, `update verdicts set due_at = $1 where is_index in (0, 1) and due_at > $1 and attempts > 0`, now.UnixMicro())
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("release claims: %w", err)
+	}
+	return int(n), nil
+}
+
 // NextDue returns when the next manifest is due, false if none is.
 func (c *Catalog) NextDue(ctx context.Context) (time.Time, bool, error) {
 	var at *int64

@@ -234,6 +234,10 @@ func (p *parts) load(ctx context.Context) {
 		}
 		return
 	}
+	// Nobody else works on this folder, so what is claimed was an earlier run's.
+	if _, err := p.cat.Unclaim(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		p.cfg.Log.ErrorContext(ctx, "what an earlier run was judging waits for some minutes", "err", err)
+	}
 	p.scanner.Ready()
 	// The load was the largest thing this process will do for a long time.
 	debug.FreeOSMemory()

@@ -160,16 +160,6 @@ func (s *server) stop() (err error) {
 	return err
 }
 
-// kill ends the server as a power cut would.
-func (s *server) kill(t *testing.T) {
-	t.Helper()
-	s.once.Do(func() {
-		if err := s.end(syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
 // start runs a server on a data folder until the test ends.
 func start(t *testing.T, data string) *server {
 	t.Helper()
