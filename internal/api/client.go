@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -31,7 +32,7 @@ type Client struct {
 func NewClient(server, user, password string, h *http.Client) (*Client, error) {
 	if !strings.Contains(server, "://") {
 		scheme := "https://"
-		if host := strings.Split(server, ":")[0]; host == "localhost" || strings.HasPrefix(host, "127.") || strings.HasPrefix(server, "[::1]") {
+		if isLoopback(server) {
 			scheme = "http://"
 		}
 		server = scheme + server
@@ -42,6 +43,17 @@ func NewClient(server, user, password string, h *http.Client) (*Client, error) {
 	}
 	u.Path, u.RawQuery, u.Fragment = "", "", ""
 	return &Client{base: u, user: user, password: password, http: h}, nil
+}
+
+// isLoopback says whether HOST or HOST:PORT is this machine by its text alone: a name that
+// only looks like a loopback address belongs to somebody.
+func isLoopback(hostport string) bool {
+	u, err := url.Parse("//" + hostport)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(u.Hostname(), "localhost")
 }
 
 // Server is the address that the client speaks to.

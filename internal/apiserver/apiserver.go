@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"pratique.dev/pratique/internal/access"
@@ -67,13 +69,31 @@ type Server struct {
 // New makes a Server.
 func New(o Options) *Server {
 	s := &Server{o: o, mux: http.NewServeMux(), imports: make(chan struct{}, 1)}
+	allow := map[string][]string{}
 	for _, r := range routes {
 		s.mux.Handle(r.pattern, s.guard(r))
+		method, path, _ := strings.Cut(r.pattern, " ")
+		if method == http.MethodGet {
+			allow[path] = append(allow[path], http.MethodHead) // net/http's mux answers it by GET
+		}
+		allow[path] = append(allow[path], method)
+	}
+	for path, methods := range allow {
+		slices.Sort(methods)
+		s.mux.HandleFunc(path, wrongMethod(strings.Join(methods, ", ")))
 	}
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, oci.Errorf(oci.CodeUnsupported, "%s %s is not part of /api/v1/", r.Method, r.URL.Path))
 	})
 	return s
+}
+
+// wrongMethod answers what a path does not take (RFC 9110, section 15.5.6).
+func wrongMethod(allow string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		writeError(w, http.StatusMethodNotAllowed, oci.Errorf(oci.CodeUnsupported, "%.16s is not supported at %s; it takes %s", r.Method, r.URL.Path, allow))
+	}
 }
 
 // ServeHTTP implements http.Handler.

@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 		{"/api/v1/report?repository=Bad", s.Admin, s.Secret, http.StatusBadRequest},
 		{"/api/v1/report?repository=team/app&reference=1", s.Admin, s.Secret, http.StatusNotFound},
 		{"/api/v1/advisories", s.Admin, s.Secret, http.StatusOK},
-		{"/api/v1/advisories/import", s.Admin, s.Secret, http.StatusNotFound},
+		{"/api/v1/advisories/import", s.Admin, s.Secret, http.StatusMethodNotAllowed},
 		{"/api/v1/status", s.Admin, s.Secret, http.StatusOK},
 		{"/api/v2/", s.Admin, s.Secret, http.StatusNotFound},
 	} {
