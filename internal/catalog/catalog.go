@@ -51,6 +51,9 @@ type Catalog struct {
 
 	mu      sync.Mutex
 	covered coverage // as of the last look
+	access  int64    // AccessVersion, as of accessAt
+	// accessAt is zero where it must be read anew.
+	accessAt time.Time
 }
 
 // Option changes what Open makes.

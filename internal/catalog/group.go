@@ -27,13 +27,14 @@ type group struct {
 	p      *pool
 	engine engine
 	leader chan struct{} // holds a token while somebody leads
+	time   time.Duration // groupTime
 
 	mu      sync.Mutex
 	waiting []*member
 }
 
 func newGroup(p *pool, e engine) *group {
-	return &group{p: p, engine: e, leader: make(chan struct{}, 1)}
+	return &group{p: p, engine: e, leader: make(chan struct{}, 1), time: groupTime}
 }
 
 // member is one caller's transaction. done is closed when it is over; err and panicked are
@@ -133,7 +134,7 @@ func (g *group) batch() {
 		return
 	}
 	in := []*member{m}
-	for begun := time.Now(); len(in) < groupSize && time.Since(begun) < groupTime; {
+	for begun := time.Now(); len(in) < groupSize && time.Since(begun) < g.time; {
 		m := g.next(in)
 		if m == nil {
 			break

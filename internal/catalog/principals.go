@@ -10,9 +10,47 @@ import (
 	"pratique.dev/pratique/internal/access"
 )
 
+// txAccess is tx for what changes who may do what.
+func (c *Catalog) txAccess(ctx context.Context, do func(*tx) error) error {
+	err := c.tx(ctx, func(t *tx) error {
+		if err := do(t); err != nil {
+			return err
+		}
+		return one(t.exec(ctx, `update counters set value = value + 1 where name = 'access'`))
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accessAt = time.Time{} // also when it failed: nobody knows how far it came
+	return err
+}
+
+// accessAge is how long a change of access by another process may go unseen.
+const accessAge = 2 * time.Second
+
+// AccessVersion changes with every change of principals, secrets and assignments: at once
+// with one made here, within two seconds with one of another process.
+func (c *Catalog) AccessVersion(ctx context.Context) (int64, error) {
+	c.mu.Lock()
+	n, at := c.access, c.accessAt
+	c.mu.Unlock()
+	now := time.Now()
+	if !at.IsZero() && now.Sub(at) < accessAge {
+		return n, nil
+	}
+	if err := c.read.row(ctx, `select value from counters where name = 'access'`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("version of access: %w", asKnown(err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.accessAt.Equal(at) { // nothing was changed while it was read
+		c.access, c.accessAt = n, now
+	}
+	return n, nil
+}
+
 // CreatePrincipal keeps a new principal. ErrConflict if its ID or name is taken.
 func (c *Catalog) CreatePrincipal(ctx context.Context, p access.Principal, now time.Time) error {
-	err := c.tx(ctx, func(t *tx) error {
+	err := c.txAccess(ctx, func(t *tx) error {
 		_, err := t.exec(ctx, `insert into principals (id, kind, name, created_at) values ($1, $2, $3, $4)`, p.ID, string(p.Kind), p.Name, now.UnixMicro())
 		return err
 	})
@@ -72,7 +110,7 @@ type Secret struct {
 
 // AddSecret keeps a secret. ErrConflict if its ID is taken or there is no such principal.
 func (c *Catalog) AddSecret(ctx context.Context, s Secret) error {
-	err := c.tx(ctx, func(t *tx) error {
+	err := c.txAccess(ctx, func(t *tx) error {
 		_, err := t.exec(ctx, `insert into secrets (id, principal_id, hash, created_at, expires_at) values ($1, $2, $3, $4, $5)`,
 			s.ID, s.Principal, notNil(s.Hash), s.Created.UnixMicro(), micros(s.Expires))
 		return err
@@ -103,7 +141,7 @@ func (c *Catalog) Secrets(ctx context.Context, principal string) ([]Secret, erro
 
 // DeleteSecret forgets a secret. ErrNotFound if there is none by this id.
 func (c *Catalog) DeleteSecret(ctx context.Context, id string) error {
-	err := c.tx(ctx, func(t *tx) error { return one(t.exec(ctx, `delete from secrets where id = $1`, id)) })
+	err := c.txAccess(ctx, func(t *tx) error { return one(t.exec(ctx, `delete from secrets where id = $1`, id)) })
 	if err != nil {
 		return fmt.Errorf("delete secret %q: %w", id, err)
 	}
@@ -113,7 +151,7 @@ func (c *Catalog) DeleteSecret(ctx context.Context, id string) error {
 // Assign gives a principal a role where the scope's pattern holds (access.Scope); to
 // give it again is no error. ErrConflict if there is no such principal.
 func (c *Catalog) Assign(ctx context.Context, principalID, role, scopePattern string) error {
-	err := c.tx(ctx, func(t *tx) error {
+	err := c.txAccess(ctx, func(t *tx) error {
 		_, err := t.exec(ctx, `insert into assignments (principal_id, role, scope) values ($1, $2, $3)
 			on conflict (principal_id, role, scope) do nothing`, principalID, role, scopePattern)
 		return err

@@ -41,10 +41,11 @@ type Options struct {
 	Log             *slog.Logger     // default: discard
 }
 
-// Bounds. A verified secret or token is remembered for at most rememberSecret or until
-// it expires; so long may a deleted secret still open the door. A secret in use is checked
-// again from renewSecret on, beside the requests that it comes with: none of them waits for
-// argon2id but the first.
+// Bounds. A verified secret is remembered for at most rememberSecret, and no longer than
+// nothing changes of principals, secrets and assignments (catalog.AccessVersion); so are
+// grants. A secret in use is checked again from renewSecret on, beside the requests that it
+// comes with: none of them waits for argon2id but the first. A token is remembered until it
+// expires.
 const (
 	maxName        = 255
 	maxSecret      = 1024 // bytes; longer ones are refused before they are hashed
@@ -66,6 +67,7 @@ type Identity struct {
 
 	cacheKey [32]byte // keys the hash under which verified secrets are remembered
 	secrets  *memory[proven]
+	grants   *memory[granted]
 	tokens   *memory[verified]
 	slow     chan struct{}
 	line     chan struct{} // who waits for slow, or has it
@@ -93,7 +95,7 @@ func New(cat *catalog.Catalog, o Options) *Identity {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce), line: make(chan struct{}, slowAtOnce+slowWaiting),
-		secrets: newMemory[proven](maxRemembered), tokens: newMemory[verified](maxRemembered)}
+		secrets: newMemory[proven](maxRemembered), grants: newMemory[granted](maxRemembered), tokens: newMemory[verified](maxRemembered)}
 	rand.Read(i.cacheKey[:]) // never fails (crypto/rand)
 	return i
 }
@@ -183,16 +185,24 @@ func (i *Identity) Authenticate(ctx context.Context, name, secret string) (acces
 	if name == "" || len(name) > maxName || secret == "" || len(secret) > maxSecret {
 		return access.Principal{}, ErrUnauthenticated
 	}
+	version, err := i.cat.AccessVersion(ctx)
+	if err != nil {
+		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+	}
 	key := i.rememberedAs(name, secret)
 	p, ok := i.secrets.get(key, i.o.Now())
+	ok = ok && p.version == version
 	if ok && i.o.Now().Before(p.renew) {
 		return p.Principal, nil
 	}
+	prove := func() (any, error) { return i.prove(context.WithoutCancel(ctx), key, name, secret, version) }
 	if isGenerated(secret) {
-		return i.check(ctx, name, secret)
+		v, err := prove()
+		p, _ := v.(access.Principal)
+		return p, err
 	}
 	// Clients send the same credentials in many requests at once; one check is enough.
-	ch := i.checks.DoChan(key, func() (any, error) { return i.prove(context.WithoutCancel(ctx), key, name, secret) })
+	ch := i.checks.DoChan(key, prove)
 	if ok {
 		return p.Principal, nil
 	}
@@ -208,47 +218,64 @@ func (i *Identity) Authenticate(ctx context.Context, name, secret string) (acces
 // proven is what is remembered of a checked secret.
 type proven struct {
 	access.Principal
-	renew time.Time
+	version int64
+	renew   time.Time
 }
 
-// prove checks a secret and remembers, or forgets, what came of it.
-func (i *Identity) prove(ctx context.Context, key, name, secret string) (access.Principal, error) {
+// prove checks a secret and remembers, or forgets, what came of it. version is what access
+// stood at before.
+func (i *Identity) prove(ctx context.Context, key, name, secret string, version int64) (access.Principal, error) {
 	begun := i.o.Now()
-	p, err := i.check(ctx, name, secret)
+	p, until, err := i.check(ctx, name, secret)
 	switch {
 	case err == nil:
-		i.secrets.put(key, proven{p, begun.Add(renewSecret)}, begun, begun.Add(rememberSecret))
+		if end := begun.Add(rememberSecret); until.IsZero() || until.After(end) {
+			until = end
+		}
+		i.secrets.put(key, proven{p, version, begun.Add(renewSecret)}, begun, until)
 	case errors.Is(err, ErrUnauthenticated):
 		i.secrets.forget(key)
 	}
 	return p, err
 }
 
-func (i *Identity) check(ctx context.Context, name, secret string) (access.Principal, error) {
-	p, err := i.cat.PrincipalByName(ctx, name)
+// check returns whom a secret proves, and when it, or another that its owner has, expires
+// first: zero if none does.
+func (i *Identity) check(ctx context.Context, name, secret string) (p access.Principal, until time.Time, err error) {
+	p, err = i.cat.PrincipalByName(ctx, name)
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
-		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+		return access.Principal{}, until, fmt.Errorf("authenticate: %w", err)
 	}
 	var kept []catalog.Secret
 	// Asked for a principal that does not exist as well: equal work.
 	if kept, err = i.cat.Secrets(ctx, p.ID); err != nil {
-		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+		return access.Principal{}, until, fmt.Errorf("authenticate: %w", err)
 	}
 	now := i.o.Now()
 	hashes := make([][]byte, 0, len(kept))
 	for _, s := range kept {
-		if s.Expires.IsZero() || now.Before(s.Expires) {
-			hashes = append(hashes, s.Hash)
+		if !s.Expires.IsZero() && !now.Before(s.Expires) {
+			continue
+		}
+		hashes = append(hashes, s.Hash)
+		if !s.Expires.IsZero() && (until.IsZero() || s.Expires.Before(until)) {
+			until = s.Expires
 		}
 	}
 	ok, err := i.matches(ctx, secret, hashes)
 	if err != nil {
-		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
+		return access.Principal{}, until, fmt.Errorf("authenticate: %w", err)
 	}
 	if !ok || p.IsZero() {
-		return access.Principal{}, ErrUnauthenticated
+		return access.Principal{}, until, ErrUnauthenticated
 	}
-	return p, nil
+	return p, until, nil
+}
+
+// granted is what is remembered of a principal's grants.
+type granted struct {
+	access.Grants
+	version int64
 }
 
 // Grants returns what a principal was granted.
@@ -256,7 +283,19 @@ func (i *Identity) Grants(ctx context.Context, p access.Principal) (access.Grant
 	if p.IsZero() {
 		return access.Grants{}, nil
 	}
-	return i.cat.Grants(ctx, p.ID)
+	version, err := i.cat.AccessVersion(ctx)
+	if err != nil {
+		return access.Grants{}, err
+	}
+	now := i.o.Now()
+	if g, ok := i.grants.get(p.ID, now); ok && g.version == version {
+		return g.Grants, nil
+	}
+	g, err := i.cat.Grants(ctx, p.ID)
+	if err == nil {
+		i.grants.put(p.ID, granted{g, version}, now, now.Add(rememberSecret))
+	}
+	return g, err
 }
 
 // newID is a random name for a row: 128 bits.

@@ -205,16 +205,21 @@ func TestRemembered(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := cat.DeleteSecret(bg, adminSecretID); err != nil {
-		t.Fatal(err)
-	}
 	c.advance(29 * time.Second)
+	for range slowAtOnce { // no check gets through
+		i.slow <- struct{}{}
+	}
 	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
 		t.Errorf("within a minute: %v, want it remembered", err)
 	}
-	c.advance(32 * time.Second)
+	for range slowAtOnce {
+		<-i.slow
+	}
+	if err := cat.DeleteSecret(bg, adminSecretID); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := i.Authenticate(bg, "admin", chosen); !errors.Is(err, ErrUnauthenticated) {
-		t.Errorf("a minute after the secret was deleted: %v, want ErrUnauthenticated", err)
+		t.Errorf("after the secret was deleted: %v, want ErrUnauthenticated at once", err)
 	}
 	for k := range i.secrets.m {
 		if strings.Contains(k, chosen) || strings.Contains(k, "admin") {
@@ -226,7 +231,7 @@ func TestRemembered(t *testing.T) {
 // TestRenewed: a secret in use is checked again beside its requests, none of which waits
 // for a place among the checks; what the check says then holds.
 func TestRenewed(t *testing.T) {
-	i, cat, c := fresh(t)
+	i, _, c := fresh(t)
 	const chosen = "correct horse battery"
 	if _, _, _, err := i.Bootstrap(bg, chosen); err != nil {
 		t.Fatal(err)
@@ -256,17 +261,44 @@ func TestRenewed(t *testing.T) {
 	if _, ok := i.secrets.get(key, c.now()); !ok {
 		t.Errorf("%v after the first check nothing is remembered of the second", c.now().Sub(begun))
 	}
-	if err := cat.DeleteSecret(bg, adminSecretID); err != nil {
+}
+
+// TestExpires: a secret is not remembered beyond its end, nor are grants beyond a change.
+func TestExpires(t *testing.T) {
+	i, cat, c := fresh(t)
+	if _, _, _, err := i.Bootstrap(bg, ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
-		t.Errorf("while it is remembered: %v", err)
+	p := access.Principal{ID: "p", Kind: access.KindUser, Name: "robot"}
+	if err := cat.CreatePrincipal(bg, p, c.now()); err != nil {
+		t.Fatal(err)
 	}
-	if r := <-i.checks.DoChan(key, func() (any, error) { return nil, ErrUnauthenticated }); !errors.Is(r.Err, ErrUnauthenticated) {
-		t.Errorf("the check of a deleted secret: %v", r.Err)
+	secret := NewSecret()
+	if err := cat.AddSecret(bg, catalog.Secret{ID: "s", Principal: p.ID, Hash: hashGenerated(secret), Created: c.now(), Expires: c.now().Add(20 * time.Second)}); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := i.Authenticate(bg, "admin", chosen); !errors.Is(err, ErrUnauthenticated) {
-		t.Errorf("after a check that failed: %v, want ErrUnauthenticated at once", err)
+	for _, step := range []struct {
+		after time.Duration
+		want  error
+	}{{0, nil}, {19 * time.Second, nil}, {time.Second, ErrUnauthenticated}} {
+		c.advance(step.after)
+		if _, err := i.Authenticate(bg, "robot", secret); !errors.Is(err, step.want) {
+			t.Errorf("%v later: %v, want %v", step.after, err, step.want)
+		}
+	}
+	allows := func() bool {
+		g, err := i.Grants(bg, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.Allows(access.RepositoryPull, repo("app"))
+	}
+	before := allows()
+	if err := cat.Assign(bg, p.ID, access.Administrator.Name, ""); err != nil {
+		t.Fatal(err)
+	}
+	if before || !allows() {
+		t.Errorf("allowed before the assignment: %v, after it: %v; want false, true", before, allows())
 	}
 }
 

@@ -56,7 +56,7 @@ func (i *Identity) Issue(ctx context.Context, p access.Principal, asked []Access
 	if p.IsZero() {
 		return Token{}, ErrUnauthenticated
 	}
-	grants, err := i.cat.Grants(ctx, p.ID)
+	grants, err := i.Grants(ctx, p)
 	if err != nil {
 		return Token{}, fmt.Errorf("issue token to %q: %w", p.Name, err)
 	}

@@ -88,3 +88,7 @@ create table jobs (
 	doc     text not null,
 	updated integer not null
 ) strict, without rowid;
+
+-- Rises with every change of principals, their secrets and what they were given, so that
+-- what was looked up of them can be remembered until then.
+insert into counters (name, value) values ('access', 0);
