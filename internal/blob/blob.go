@@ -20,6 +20,7 @@ var (
 	ErrMismatch = errors.New("content does not have the digest it was pushed under")
 	ErrNoSpace  = errors.New("no space left in the blob store")
 	ErrClosed   = errors.New("upload is already committed or aborted")
+	ErrName     = errors.New("not a name of a record")
 )
 
 // Store holds blobs by digest. Its methods may be called at once from many goroutines.
@@ -75,6 +76,42 @@ type Aged interface {
 	// Since is when the blob's last byte was written, or later. ErrNotFound if there is
 	// no such blob.
 	Since(ctx context.Context, d oci.Digest) (time.Time, error)
+}
+
+// Shelf is a Store that can set a damaged blob aside instead of losing what is left of it.
+type Shelf interface {
+	// SetAside takes a blob out of the store and keeps its bytes apart, in place of what was
+	// kept of it before. ErrNotFound if there is no such blob.
+	SetAside(ctx context.Context, d oci.Digest) error
+	// OpenAside reads what was set aside. ErrNotFound if nothing was. The caller closes it.
+	OpenAside(ctx context.Context, d oci.Digest) (io.ReadCloser, error)
+	// PutBack makes what was set aside a blob again. ErrNotFound if nothing was.
+	PutBack(ctx context.Context, d oci.Digest) error
+}
+
+// Records is a Store that keeps small records by name beside the blobs. A name is 1 to 100
+// lower-case letters, digits, hyphens and dots, and begins with a letter or digit; ErrName
+// for others.
+type Records interface {
+	// Keep makes a record durable, in place of the one that had its name. It is seen whole
+	// or not at all, also after a power cut.
+	Keep(ctx context.Context, name string, content []byte) error
+	// Record returns a record. ErrNotFound if there is none of this name.
+	Record(ctx context.Context, name string) ([]byte, error)
+	// Names lists all records, sorted by bytes.
+	Names(ctx context.Context) ([]string, error)
+	// Forget removes a record. Removing what is not there is no error.
+	Forget(ctx context.Context, name string) error
+}
+
+// RecordName says whether a record can have this name.
+func RecordName(name string) bool {
+	for i, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (i == 0 || c != '-' && c != '.') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 100
 }
 
 // Linker is a Store that can hand out an address from which a client fetches the

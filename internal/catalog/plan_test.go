@@ -26,7 +26,8 @@ var mayScan = []string{
 	"select distinct name_id from lookups", // every key is matched
 	"select cve from kev",                  // all of it is replaced
 	"delete from epss",
-	"with wanted", // the scan is of the values in the statement
+	"select count(*), coalesce(sum(size), 0) from blobs", // before all of them are read
+	"with wanted",                                        // the scan is of the values in the statement
 }
 
 // A statement that reads a whole table is fine in a test and not with a million images.
@@ -149,6 +150,18 @@ func useGarbage(t testing.TB, c *catalog.Catalog, r oci.Repository) {
 	must(c.PruneHistory(ctx, later, 0, false))(t)
 	ok(t, c.Lease(ctx, "l", now))
 	ok(t, c.Release(ctx, "l"))
+	must(c.Faults(ctx))(t)
+	must(c.KeptBlobs(ctx, 0, 0))(t)
+	must(c.KeptManifests(ctx, 0, 0))(t)
+	_, _, err = c.BlobTotals(ctx)
+	ok(t, err)
+	must(c.Dependants(ctx, old, 0))(t)
+	ok(t, c.AdoptBlob(ctx, old, 1, now))
+	must(c.KeptBlob(ctx, old))(t)
+	ok(t, c.MarkDamaged(ctx, old, now))
+	ok(t, c.ClearDamaged(ctx, old))
+	_, _, err = c.Usages(ctx, 0, 0, true)
+	ok(t, err)
 	_, _, err = c.Job(ctx, "j")
 	wantErr(t, err, catalog.ErrNotFound)
 }

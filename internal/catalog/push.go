@@ -198,20 +198,10 @@ func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (int64
 	if err != nil {
 		return 0, err
 	}
-	isIndex := 0
-	if m.Manifest.IsIndex() {
-		isIndex = 1
-	}
-	_, err = t.exec(ctx, `insert into verdicts (manifest_id, is_index, decision, doc, counts, due_at, generation, attempts, last_error)
-		values ($1, $2, 0, '{}', '{}', $3, 1, 0, '') on conflict (manifest_id) do nothing`, id, isIndex, m.Now.UnixMicro())
-	if err != nil {
+	if err := t.makeVerdict(ctx, id, m.Manifest.IsIndex(), m.Now); err != nil {
 		return 0, err
 	}
-	var children [][]any
-	for _, child := range m.Manifest.Manifests {
-		children = append(children, []any{child.Digest.String(), id})
-	}
-	if err := t.insert(ctx, `insert into children (child_digest, parent_id) values %s on conflict (child_digest, parent_id) do nothing`, children); err != nil {
+	if err := t.makeChildren(ctx, id, m.Manifest); err != nil {
 		return 0, err
 	}
 	return id, t.parentsDue(ctx, d, m.Now)

@@ -27,6 +27,7 @@ import (
 	"pratique.dev/pratique/internal/policy"
 	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/scan"
+	"pratique.dev/pratique/internal/upkeep"
 )
 
 // DefaultJudgeWait is how long a push waits for its verdict unless configured.
@@ -94,7 +95,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.CollectEvery == 0 {
 		cfg.CollectEvery = DefaultCollectEvery
 	}
-	unlock, err := lockData(cfg.Data)
+	unlock, err := upkeep.Lock(cfg.Data)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func open(ctx context.Context, cfg Config, addr net.Addr) (_ *parts, err error) 
 	if p.store, err = fileblob.New(cfg.Data); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	p.cat, err = catalog.Open(ctx, "sqlite:"+filepath.Join(cfg.Data, "catalog.db"), catalog.WithLog(cfg.Log))
+	p.cat, err = catalog.Open(ctx, "sqlite:"+filepath.Join(cfg.Data, upkeep.CatalogFile), catalog.WithLog(cfg.Log))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("data folder %s: %w", cfg.Data, err), p.store.Close())
 	}

@@ -41,6 +41,9 @@ func Run(t *testing.T, fresh func(t *testing.T) Pair) {
 		{"delete", testDelete},
 		{"delete while open", testDeleteOpen},
 		{"list", testList},
+		{"age", testAge},
+		{"set aside", testShelf},
+		{"records", testRecords},
 		{"cancelled context", testCancelled},
 		{"many at once", testConcurrent},
 	} {

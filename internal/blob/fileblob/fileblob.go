@@ -2,6 +2,8 @@
 //
 //	blobs/sha256/ab/ab12…   a blob, named by its digest
 //	uploads/0f3c…           an upload under way, named by its id
+//	damaged/sha256-ab12…    a blob that was found damaged and set aside
+//	journal/…               records
 //
 // What is under blobs was hashed, fsynced and then renamed, so a file there is whole
 // or absent, also after a power cut. All access goes through an os.Root: no name,
@@ -77,7 +79,10 @@ func (s *Store) prepare() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), s.disk.Remove(probe))
+	if err := errors.Join(f.Close(), s.disk.Remove(probe)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // another process may have removed it
 }
 
 // Close gives the folder up. Uploads and readers that are open stay usable as files,

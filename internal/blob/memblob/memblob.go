@@ -30,11 +30,14 @@ type Store struct {
 	blobs   map[oci.Digest][]byte
 	since   map[oci.Digest]time.Time
 	uploads map[string]*content
+	aside   map[oci.Digest][]byte
+	records map[string][]byte
 }
 
 // New returns an empty Store.
 func New() *Store {
-	return &Store{blobs: map[oci.Digest][]byte{}, since: map[oci.Digest]time.Time{}, uploads: map[string]*content{}}
+	return &Store{blobs: map[oci.Digest][]byte{}, since: map[oci.Digest]time.Time{},
+		aside: map[oci.Digest][]byte{}, records: map[string][]byte{}, uploads: map[string]*content{}}
 }
 
 // content is what an upload has brought so far, shared by the upload values that

@@ -1,4 +1,4 @@
-package server
+package upkeep
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// lockData makes the data folder and takes it for this process. The lock goes with
-// the process, however it ends.
-func lockData(dir string) (unlock func(), err error) {
+// Lock makes the data folder and takes it for this process. The lock goes with the
+// process, however it ends.
+func Lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w; choose another with --data", err)
 	}
