@@ -63,7 +63,10 @@ func freeAddr() (string, error) {
 }
 
 // spawn starts a server on a data folder and does not wait for it to be ready.
-func spawn(data string) (*server, error) {
+func spawn(data string) (*server, error) { return spawnWith(data) }
+
+// spawnWith is spawn with further flags.
+func spawnWith(data string, flags ...string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -73,7 +76,7 @@ func spawn(data string) (*server, error) {
 		return nil, err
 	}
 	s := &server{addr: addr, data: data, home: home, log: new(logBuffer), done: make(chan struct{})}
-	s.cmd = exec.Command(binary, "serve", "--data", data, "--listen", addr)
+	s.cmd = exec.Command(binary, append([]string{"serve", "--data", data, "--listen", addr}, flags...)...)
 	s.cmd.Env = append(baseEnv(), "PRATIQUE_ADMIN_SECRET="+secret)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {

@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// upkeep runs a command of the program on a data folder and wants an exit code.
+func upkeep(t *testing.T, code int, args ...string) result {
+	t.Helper()
+	r := command{name: binary, args: args}.run(t)
+	if r.code != code {
+		t.Fatalf("pratique %q: exit code %d, want %d\n%s%s", args, r.code, code, r.stdout, r.stderr)
+	}
+	return r
+}
+
+// smallImage is an image of one file.
+func smallImage(t *testing.T, content string) v1.Image {
+	t.Helper()
+	return buildImage(t, format{}, part{files: tree{"etc/build": text(content)}, by: "COPY . /"})
+}
+
+// layerOf is the digest of an image's first layer.
+func layerOf(t *testing.T, img v1.Image) string {
+	t.Helper()
+	layers, err := img.Layers()
+	check(t, err)
+	return digest(t, layers[0])
+}
+
+// blobFile is where a data folder has a blob.
+func blobFile(data, digest string) string {
+	hex := strings.TrimPrefix(digest, "sha256:")
+	return filepath.Join(data, "blobs", "sha256", hex[:2], hex)
+}
+
+// pulled pulls an image whole and compares all bytes with their digests.
+func (s *server) pulled(t *testing.T, repo, tag string, img v1.Image) {
+	t.Helper()
+	check(t, s.awaitDecision(repo+":"+tag, "allow"))
+	got := s.do(t, http.MethodGet, "/v2/"+repo+"/manifests/"+tag, nil, "").want(t, http.StatusOK)
+	if sha256Digest(got.body) != digest(t, img) {
+		t.Fatalf("%s:%s is %s, want %s", repo, tag, sha256Digest(got.body), digest(t, img))
+	}
+	m, err := img.Manifest()
+	check(t, err)
+	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		body := s.do(t, http.MethodGet, "/v2/"+repo+"/blobs/"+d.Digest.String(), nil, "").want(t, http.StatusOK).body
+		if sha256Digest(body) != d.Digest.String() {
+			t.Fatalf("blob %s of %s:%s came back as %s", d.Digest, repo, tag, sha256Digest(body))
+		}
+	}
+}
+
+// TestFsckAndPush: a blob whose bytes have changed is found, while the server runs; the
+// repair names the image, and another push of it makes it whole.
+func TestFsckAndPush(t *testing.T) {
+	data := loadedData(t)
+	s := start(t, data)
+	img := smallImage(t, "to be damaged")
+	s.push(t, "keep/app", "v1", img)
+	s.pulled(t, "keep/app", "v1", img)
+	upkeep(t, 0, "fsck", "--data", data, "--repair")
+
+	layer := layerOf(t, img)
+	raw, err := os.ReadFile(blobFile(data, layer))
+	check(t, err)
+	damaged := bytes.Clone(raw)
+	damaged[len(damaged)/2] ^= 1
+	check(t, os.WriteFile(blobFile(data, layer), damaged, 0o600))
+	check(t, os.Remove(blobFile(data, digest(t, img))))
+
+	r := upkeep(t, 1, "fsck", "--data", data)
+	wantWords(t, "fsck", r.stdout, layer, digest(t, img), "keep/app@"+digest(t, img), "2 problems, 2 left")
+	r = upkeep(t, 1, "fsck", "--data", data, "--repair", "-o", "json")
+	var c struct {
+		Left     int `json:"left"`
+		Problems []struct {
+			Kind, Digest string
+			Repaired     bool
+		} `json:"problems"`
+	}
+	check(t, json.Unmarshal([]byte(r.stdout), &c))
+	if c.Left != 1 || len(c.Problems) != 2 {
+		t.Errorf("repaired: %+v", c)
+	}
+	if got, err := os.ReadFile(blobFile(data, digest(t, img))); err != nil || sha256Digest(got) != digest(t, img) {
+		t.Errorf("the manifest's bytes in the store: %v", err)
+	}
+	s.do(t, http.MethodHead, "/v2/keep/app/blobs/"+layer, nil, "").want(t, http.StatusNotFound)
+	s.push(t, "keep/app", "v1", img)
+	s.pulled(t, "keep/app", "v1", img)
+	upkeep(t, 0, "fsck", "--data", data)
+	upkeep(t, 2, "fsck", "--data", t.TempDir())
+}
+
+// TestGC: what nobody needs is freed on demand while the server runs, and only that.
+func TestGC(t *testing.T) {
+	s, err := spawnWith(loadedData(t), "--gc-grace", "1ns")
+	check(t, err)
+	t.Cleanup(func() { check(t, s.stop()) })
+	check(t, s.awaitReady())
+	img := smallImage(t, "to be kept")
+	s.push(t, "keep/app", "v1", img)
+	body := []byte("nobody needs this")
+	s.upload(t, "keep/app", body, sha256Digest(body)).want(t, http.StatusCreated)
+	for _, tc := range []struct {
+		args  []string
+		blobs int
+	}{{[]string{"gc", "--dry-run", "-o", "json"}, 1}, {[]string{"gc", "-o", "json"}, 1}, {[]string{"gc", "-o", "json"}, 0}} {
+		var c struct {
+			Blobs int   `json:"blobs"`
+			Bytes int64 `json:"bytes"`
+		}
+		check(t, json.Unmarshal([]byte(s.pratique(tc.args...).mustRun(t).stdout), &c))
+		if c.Blobs != tc.blobs || c.Bytes != int64(tc.blobs*len(body)) {
+			t.Errorf("%v: %+v, want %d blobs", tc.args, c, tc.blobs)
+		}
+	}
+	s.do(t, http.MethodHead, "/v2/keep/app/blobs/"+sha256Digest(body), nil, "").want(t, http.StatusNotFound)
+	if _, err := os.Stat(blobFile(s.data, sha256Digest(body))); !os.IsNotExist(err) {
+		t.Errorf("the bytes are still there: %v", err)
+	}
+	s.pulled(t, "keep/app", "v1", img)
+}
