@@ -17,6 +17,8 @@ func (c *Catalog) DB() *sql.DB { return c.write.db }
 var HotTexts = map[string]string{
 	"manifest by tag":    manifestByTag,
 	"manifest by digest": manifestByDigest,
+	"served by tag":      servedByTag,
+	"served by digest":   servedByDigest,
 	"manifest anywhere":  manifestAnywhere,
 	"blob":               blobText,
 	"linked":             linkedText,

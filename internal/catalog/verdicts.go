@@ -19,8 +19,16 @@ type verdictDoc struct {
 	Until   time.Time       `json:"until,omitzero"`
 }
 
-// readVerdict puts together what the columns of a verdict say. A decision that this
-// version does not know serves nothing.
+// decisionOf reads a kept decision. One that this version does not know serves nothing.
+func decisionOf(n int64) policy.Decision {
+	switch d := policy.Decision(n); d {
+	case policy.Allow, policy.Quarantine:
+		return d
+	}
+	return policy.Pending
+}
+
+// readVerdict puts together what the columns of a verdict say.
 func readVerdict(decision int64, doc, counts string) (policy.Verdict, Counts, error) {
 	var v verdictDoc
 	var n Counts
@@ -30,14 +38,7 @@ func readVerdict(decision int64, doc, counts string) (policy.Verdict, Counts, er
 	if err := json.Unmarshal([]byte(counts), &n); err != nil {
 		return policy.Verdict{}, Counts{}, fmt.Errorf("kept counts: %w", err)
 	}
-	d := policy.Pending
-	switch policy.Decision(decision) {
-	case policy.Allow:
-		d = policy.Allow
-	case policy.Quarantine:
-		d = policy.Quarantine
-	}
-	return policy.Verdict{Decision: d, Policy: v.Policy, Reasons: v.Reasons, At: v.At, Until: v.Until}, n, nil
+	return policy.Verdict{Decision: decisionOf(decision), Policy: v.Policy, Reasons: v.Reasons, At: v.At, Until: v.Until}, n, nil
 }
 
 // Due claims up to limit manifests that must be judged at now: new ones, those under

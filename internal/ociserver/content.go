@@ -34,7 +34,7 @@ func (s *server) manifestGet(w http.ResponseWriter, r *http.Request, c call) err
 	if err != nil {
 		return err
 	}
-	warn(w.Header(), s.reg.ServedAnyway(m))
+	warn(w.Header(), s.reg.ServedAnyway(c.repo, m))
 	sendManifest(w, r, m)
 	return nil
 }
@@ -45,7 +45,7 @@ func (s *server) manifestGet(w http.ResponseWriter, r *http.Request, c call) err
 func (s *server) manifestHead(w http.ResponseWriter, r *http.Request, c call) error {
 	stat := s.reg.StatManifest
 	if c.ref.Tag != "" && asksAgain(r.UserAgent()) {
-		stat = func(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Manifest, error) {
+		stat = func(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
 			return s.reg.Manifest(ctx, c.by, repo, ref)
 		}
 	}
@@ -64,9 +64,9 @@ func asksAgain(userAgent string) bool {
 	return strings.HasPrefix(userAgent, "docker/") && !strings.Contains(userAgent, "containerd-client/")
 }
 
-func sendManifest(w http.ResponseWriter, r *http.Request, m catalog.Manifest) {
+func sendManifest(w http.ResponseWriter, r *http.Request, m catalog.Served) {
 	w.Header().Set("Content-Type", m.MediaType)
-	w.Header().Set(headerDecision, m.Verdict.Decision.String())
+	w.Header().Set(headerDecision, m.Decision.String())
 	serve(w, r, m.Digest, int64(len(m.Raw)), bytes.NewReader(m.Raw))
 }
 

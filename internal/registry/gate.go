@@ -50,8 +50,16 @@ func image(repo oci.Repository, ref string) string {
 
 // refuse says why a manifest is held back. It refuses in any case: a lookup that fails
 // makes the message shorter, never the answer milder.
-func (r *Registry) refuse(ctx context.Context, repo oci.Repository, ref string, m catalog.Manifest) *oci.Error {
-	name := image(repo, ref)
+func (r *Registry) refuse(ctx context.Context, repo oci.Repository, ref oci.Reference) *oci.Error {
+	name := image(repo, ref.String())
+	m, err := r.cat.Manifest(ctx, repo, ref)
+	if err != nil {
+		r.o.Log.ErrorContext(ctx, "refusal not explained", "image", name, "err", err)
+		return oci.Errorf(oci.CodeDenied, "%s is held back; why could not be told, try again shortly", name)
+	}
+	if m.Verdict.Decision == policy.Allow { // it was judged while this request was answered
+		m.Verdict = policy.Verdict{}
+	}
 	d := r.explain(ctx, name, m)
 	return &oci.Error{Code: oci.CodeDenied, Message: d.message(), Detail: d}
 }

@@ -40,9 +40,9 @@ func (r *Registry) heldBack(name string, m oci.Manifest, v policy.Verdict) strin
 
 // ServedAnyway is the hint beside a manifest that is held back and served to a caller who
 // was granted that; none where it is allowed.
-func (r *Registry) ServedAnyway(m catalog.Manifest) []string {
-	if m.Verdict.Decision == policy.Allow {
+func (r *Registry) ServedAnyway(repo oci.Repository, m catalog.Served) []string {
+	if m.Decision == policy.Allow {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s@%s is held back from others: %s", m.Repo, m.Digest, m.Verdict.Decision)}
+	return []string{fmt.Sprintf("%s@%s is held back from others: %s", repo, m.Digest, m.Decision)}
 }

@@ -149,26 +149,23 @@ func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Verdict, cat
 
 // Manifest returns a manifest if the gate lets it through, or the caller may pull what
 // is held back; else DENIED with the reasons.
-func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Manifest, error) {
-	m, err := r.StatManifest(ctx, repo, ref)
+func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
+	s, err := r.StatManifest(ctx, repo, ref)
 	if err != nil {
-		return catalog.Manifest{}, err
+		return catalog.Served{}, err
 	}
-	if m.Verdict.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {
-		return catalog.Manifest{}, r.refuse(ctx, repo, ref.String(), m)
+	if s.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {
+		return catalog.Served{}, r.refuse(ctx, repo, ref)
 	}
-	return m, nil
+	return s, nil
 }
 
 // StatManifest returns a manifest whatever its verdict, for those who may know of it:
 // a client asks whether it is there before it pulls or pushes. Its bytes are for
 // nobody's eyes.
-func (r *Registry) StatManifest(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Manifest, error) {
-	m, err := r.cat.Manifest(ctx, repo, ref)
-	if err != nil {
-		return catalog.Manifest{}, known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
-	}
-	return m, nil
+func (r *Registry) StatManifest(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
+	s, err := r.cat.Served(ctx, repo, ref)
+	return s, known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
 }
 
 // DeleteManifest takes a tag out of repo; or, by digest, a manifest with its tags.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,7 +85,7 @@ func BenchmarkRefusal(b *testing.B) {
 	m := catalog.Manifest{Verdict: policy.Verdict{Decision: policy.Quarantine, At: time.Unix(1, 0)}}
 	m.Digest = oci.DigestOf(oci.SHA256, nil)
 	for b.Loop() {
-		r.refuse(bg, app, "1", m)
+		_ = r.explain(bg, "team/app:1", m).message()
 	}
 }
 
@@ -103,11 +104,19 @@ func TestFailedLookIsNotRepeated(t *testing.T) {
 	m := catalog.Manifest{Verdict: policy.Verdict{Decision: policy.Quarantine, At: time.Unix(1, 0)}}
 	m.Digest = oci.DigestOf(oci.SHA256, nil)
 	for range 3 {
-		if e := r.refuse(bg, app, "1", m); e.Code != oci.CodeDenied {
-			t.Errorf("refusal %v", e)
+		if d := r.explain(bg, "team/app:1", m); d.Decision != policy.Quarantine {
+			t.Errorf("refusal %+v", d)
 		}
 	}
 	if f.n != 1 {
 		t.Errorf("%d looks", f.n)
+	}
+}
+
+// TestRefusalWithoutReasons: what cannot be told of is refused all the same.
+func TestRefusalWithoutReasons(t *testing.T) {
+	r := New(catalogtest.Open(t), memblob.New(), Options{})
+	if e := r.refuse(bg, app, oci.Reference{Tag: "gone"}); e.Code != oci.CodeDenied || !strings.Contains(e.Message, "team/app:gone") {
+		t.Errorf("refusal %v", e)
 	}
 }
