@@ -17,6 +17,7 @@ import (
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/api"
 	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/report"
 )
@@ -57,6 +58,7 @@ type Options struct {
 	Version string
 	Now     func() time.Time
 	Log     *slog.Logger
+	Rates   *edge.Rates // how often one may ask; nil: as often as they like
 }
 
 // Server answers the requests of /api/v1/.
@@ -149,6 +151,14 @@ func (s *Server) guard(rt route) http.Handler {
 			s.fail(w, r, err)
 			return
 		}
+		often := s.o.Rates.Principal(p.Name)
+		if err != nil || p.IsZero() {
+			often = s.o.Rates.Anonymous(edge.OriginOf(r).Addr)
+		}
+		if often != nil {
+			s.fail(w, r, often)
+			return
+		}
 		if err != nil || p.IsZero() {
 			w.Header().Set("WWW-Authenticate", s.o.Identity.Challenge(r))
 			said := "authentication is required"
@@ -182,7 +192,11 @@ func queryRepository(q url.Values) (oci.Repository, error) {
 // fail answers with an error that a handler returned before it wrote anything.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var e *oci.Error
+	var often *edge.Limited
 	switch {
+	case errors.As(err, &often):
+		w.Header().Set("Retry-After", often.RetryAfter())
+		writeError(w, http.StatusTooManyRequests, oci.Errorf(oci.CodeTooManyRequests, "%v", often))
 	case errors.As(err, &e):
 		writeError(w, e.Status(), e)
 	case errors.Is(err, catalog.ErrNotFound):

@@ -62,6 +62,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	ok(t, c.SaveUpload(ctx, "u1", []byte("s"), 1, now))
 	must(c.Upload(ctx, r, "u1"))(t)
 	must(c.StaleUploads(ctx, now))(t)
+	must(c.UploadsBy(ctx, "", 10))(t)
 	ok(t, c.FinishUpload(ctx, "u1", r, digest("x"), 1, now))
 	ok(t, c.DeleteUpload(ctx, "u2"))
 	ok(t, c.LinkBlob(ctx, r, repo(t, "b"), digest("x"), now))

@@ -116,6 +116,16 @@ func (c *Catalog) StaleUploads(ctx context.Context, before time.Time) ([]Upload,
 	return collect(rows, err, func(r *sql.Rows) (Upload, error) { return scanUpload(r) })
 }
 
+// UploadsBy counts the uploads that somebody has begun and not ended, up to limit.
+func (c *Catalog) UploadsBy(ctx context.Context, by string, limit int) (n int, err error) {
+	rows, err := c.read.query(ctx, `select 1 from uploads where started_by = $1 limit $2`, by, limit)
+	list, err := collect(rows, err, scanID)
+	if err != nil {
+		return 0, fmt.Errorf("uploads by %s: %w", by, err)
+	}
+	return len(list), nil
+}
+
 // one turns a statement that changed no row into ErrNotFound.
 func one(changed int64, err error) error {
 	if err == nil && changed == 0 {

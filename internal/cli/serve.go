@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/server"
 )
@@ -20,6 +21,9 @@ type serveFlags struct {
 	logFormat, logLevel    string
 	judgeWait              time.Duration
 	gcEvery, gcGrace       time.Duration
+	tlsCert, tlsKey        string
+	trustedProxies         string
+	limits                 server.Limits
 }
 
 func newServe() *cobra.Command {
@@ -51,7 +55,27 @@ Exit codes: 0 ended by a signal, in good order; 2 it could not start or had to s
 	c.Flags().DurationVar(&f.judgeWait, "judge-wait", server.DefaultJudgeWait, "how long a push waits for its verdict before it is answered with pending")
 	c.Flags().DurationVar(&f.gcEvery, "gc-every", server.DefaultCollectEvery, "how long it is from one collection of garbage to the next; -1s: only by 'pratique gc'")
 	c.Flags().DurationVar(&f.gcGrace, "gc-grace", registry.DefaultGrace, "how long content that no manifest needs is spared")
+	f.network(c)
 	return c
+}
+
+// network has the flags of what stands between the network and the registry.
+func (f *serveFlags) network(c *cobra.Command) {
+	d, l, fs := server.DefaultLimits, &f.limits, c.Flags()
+	fs.StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate and its chain; serves HTTPS and HTTP/2, and is read again when it changes (PRATIQUE_TLS_CERT)")
+	fs.StringVar(&f.tlsKey, "tls-key", "", "PEM file with the certificate's key (PRATIQUE_TLS_KEY)")
+	fs.StringVar(&f.trustedProxies, "trusted-proxies", "", "networks of proxies whose Forwarded or X-Forwarded-For, -Proto and -Host are believed, as in 10.0.0.0/8,192.0.2.7 (PRATIQUE_TRUSTED_PROXIES; default none)")
+	fs.IntVar(&l.Connections, "max-connections", d.Connections, "connections that are open at the same time; others are answered 503 (-1: no limit)")
+	fs.IntVar(&l.ConnectionsPerAddr, "max-connections-per-address", d.ConnectionsPerAddr, "of them from one address that is no trusted proxy (-1: no limit)")
+	fs.IntVar(&l.Transfers, "max-transfers", d.Transfers, "requests that bring blob bytes at the same time; others are answered 429")
+	fs.IntVar(&l.OpenUploads, "max-open-uploads", d.OpenUploads, "uploads that one principal has begun and not ended; more are answered 429")
+	fs.DurationVar(&l.UploadExpiry, "upload-expiry", d.UploadExpiry, "when an upload that nobody continues is given up")
+	fs.DurationVar(&l.HeaderTimeout, "header-timeout", d.HeaderTimeout, "how long a request's header may take")
+	fs.DurationVar(&l.BodyTimeout, "body-timeout", d.BodyTimeout, "how long a request's body may bring nothing; twice as long it may come at less than 4 KiB/s")
+	fs.DurationVar(&l.IdleTimeout, "idle-timeout", d.IdleTimeout, "how long a connection may rest between requests")
+	fs.DurationVar(&l.ShutdownTimeout, "shutdown-timeout", d.ShutdownTimeout, "how long requests under way may take to end when the server does; what came of an upload is kept")
+	fs.Float64Var(&l.Rate, "rate", d.Rate, "requests a second of each principal, five seconds' worth at once; more are answered 429 (-1: no limit)")
+	fs.Float64Var(&l.AnonymousRate, "anonymous-rate", d.AnonymousRate, "requests a second without credentials of each address, or network /64; five seconds' worth at once (-1: no limit)")
 }
 
 func (f *serveFlags) run(cmd *cobra.Command) error {
@@ -65,17 +89,25 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	proxies, err := edge.ParseProxies(cmp.Or(f.trustedProxies, os.Getenv("PRATIQUE_TRUSTED_PROXIES")))
+	if err != nil {
+		return fmt.Errorf("--trusted-proxies: %w; expected networks and addresses with commas between", err)
+	}
 	cfg := server.Config{
-		Data:         cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
-		Listen:       cmp.Or(f.listen, os.Getenv("PRATIQUE_LISTEN"), "127.0.0.1:5000"),
-		ExternalURL:  cmp.Or(f.external, os.Getenv("PRATIQUE_EXTERNAL_URL")),
-		AdminSecret:  secret,
-		JudgeWait:    f.judgeWait,
-		CollectEvery: f.gcEvery,
-		Grace:        f.gcGrace,
-		Version:      Version,
-		Log:          log,
-		Started:      func(s server.Started) { greet(cmd, s) },
+		TLSCert:        cmp.Or(f.tlsCert, os.Getenv("PRATIQUE_TLS_CERT")),
+		TLSKey:         cmp.Or(f.tlsKey, os.Getenv("PRATIQUE_TLS_KEY")),
+		TrustedProxies: proxies,
+		Limits:         f.limits,
+		Data:           cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
+		Listen:         cmp.Or(f.listen, os.Getenv("PRATIQUE_LISTEN"), "127.0.0.1:5000"),
+		ExternalURL:    cmp.Or(f.external, os.Getenv("PRATIQUE_EXTERNAL_URL")),
+		AdminSecret:    secret,
+		JudgeWait:      f.judgeWait,
+		CollectEvery:   f.gcEvery,
+		Grace:          f.gcGrace,
+		Version:        Version,
+		Log:            log,
+		Started:        func(s server.Started) { greet(cmd, s) },
 	}
 	return server.Run(cmd.Context(), cfg)
 }
@@ -98,7 +130,11 @@ func (f *serveFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
 // greet prints what someone needs to push a first image.
 func greet(cmd *cobra.Command, s server.Started) {
 	w := cmd.OutOrStdout()
-	fmt.Fprintf(w, "Pratique %s listens on http://%s\n", Version, s.Listen)
+	scheme := "http"
+	if s.TLS {
+		scheme = "https"
+	}
+	fmt.Fprintf(w, "Pratique %s listens on %s://%s\n", Version, scheme, s.Listen)
 	if s.Host != s.Listen {
 		fmt.Fprintf(w, "  reached at  %s\n", s.URL)
 	}

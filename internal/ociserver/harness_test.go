@@ -80,6 +80,7 @@ type world struct {
 	url   string
 	cat   *catalog.Catalog
 	dir   string
+	store *fileblob.Store
 	reg   *registry.Registry
 	ident *identity.Identity
 	judge *judge
@@ -112,6 +113,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	w.store = store
 	w.judge = &judge{cat: w.cat, decide: allowAll}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.ident = identity.New(w.cat, identity.Options{Log: log})

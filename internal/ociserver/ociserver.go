@@ -21,7 +21,8 @@
 // Options.BodyTimeout is given up, as is one that after twice that time came at less than
 // 4 KiB/s on average. An answer must be taken at 32 KiB/s on average, after two minutes'
 // grace. How many uploads are received at once is
-// registry.Options.MaxTransfers (429).
+// registry.Options.MaxTransfers, how many may be open registry.Options.MaxOpenUploads,
+// how often one may ask Options.Rates (429). A push names at most 100 tags (414).
 package ociserver
 
 import (
@@ -37,6 +38,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/registry"
@@ -48,6 +50,7 @@ type Options struct {
 	// Empty: taken from each request's Host.
 	ExternalURL string
 	BodyTimeout time.Duration // default one minute
+	Rates       *edge.Rates   // how often one may ask; nil: as often as they like
 	Log         *slog.Logger  // default: discard
 }
 
@@ -164,10 +167,16 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	}
 	p, may, err := s.authenticate(r)
 	if errors.Is(err, identity.ErrUnauthenticated) {
+		if err := s.o.Rates.Anonymous(edge.OriginOf(r).Addr); err != nil {
+			return registry.Caller{}, err
+		}
 		s.challenge(w, r, t, err)
 		return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "authentication is required; log in to this registry first")
 	}
 	if err != nil {
+		return registry.Caller{}, err
+	}
+	if err := s.o.Rates.Principal(p.Name); err != nil {
 		return registry.Caller{}, err
 	}
 	by := registry.Caller{Name: p.Name, Access: may}
@@ -226,7 +235,7 @@ func (s *server) authenticate(r *http.Request) (access.Principal, identity.Allow
 		if !ok {
 			return access.Principal{}, nil, identity.ErrUnauthenticated
 		}
-		p, err := s.ident.Authenticate(r.Context(), name, secret)
+		p, err := s.prove(r, name, secret)
 		if err != nil {
 			return access.Principal{}, nil, err
 		}
@@ -234,6 +243,19 @@ func (s *server) authenticate(r *http.Request) (access.Principal, identity.Allow
 		return p, grants, err
 	}
 	return access.Principal{}, nil, identity.ErrUnauthenticated
+}
+
+// prove checks a name and secret, unless too many from the same address were wrong.
+func (s *server) prove(r *http.Request, name, secret string) (access.Principal, error) {
+	from := edge.OriginOf(r).Addr
+	if err := s.o.Rates.MayTry(from); err != nil {
+		return access.Principal{}, err
+	}
+	p, err := s.ident.Authenticate(r.Context(), name, secret)
+	if errors.Is(err, identity.ErrUnauthenticated) {
+		s.o.Rates.Failed(from)
+	}
+	return p, err
 }
 
 // challenge tells a client where to get a token and what to ask for (RFC 6750;
@@ -275,11 +297,8 @@ func (s *server) base(r *http.Request) string {
 	if s.o.ExternalURL != "" {
 		return s.o.ExternalURL
 	}
-	u := url.URL{Scheme: "http", Host: r.Host}
-	// Taken on trust: whoever sends it names only where they go themselves.
-	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
-		u.Scheme = "https"
-	}
+	o := edge.OriginOf(r)
+	u := url.URL{Scheme: o.Scheme, Host: o.Host}
 	return u.String()
 }
 
@@ -306,10 +325,14 @@ func (e statusError) Unwrap() error { return e.refusal }
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var e *oci.Error
 	var st statusError
+	var often *edge.Limited
 	status := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &st):
 		e, status = st.refusal, st.status
+	case errors.As(err, &often):
+		e, status = oci.Errorf(oci.CodeTooManyRequests, "%v", often), http.StatusTooManyRequests
+		w.Header().Set("Retry-After", often.RetryAfter())
 	case errors.As(err, &e):
 		status = e.Status()
 	case r.Context().Err() != nil:
@@ -321,7 +344,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.o.Log.ErrorContext(r.Context(), "request failed", "request", id, "method", r.Method, "path", r.URL.Path, "err", err)
 		e = oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more under request %s", id)
 	}
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+	if often == nil && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
 		w.Header().Set("Retry-After", "5")
 	}
 	writeJSON(w, r, status, "application/json", map[string][]*oci.Error{"errors": {e}})

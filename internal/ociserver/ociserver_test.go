@@ -3,6 +3,7 @@ package ociserver_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,8 +12,10 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/ociserver"
 )
 
 var testTime = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
@@ -164,7 +167,19 @@ func TestTokenEndpoint(t *testing.T) {
 func TestExternalURL(t *testing.T) {
 	w := newWorld(t)
 	a := w.do(request{method: "GET", path: "/v2/", anonymous: true, header: map[string]string{"X-Forwarded-Proto": "https"}})
-	if got := a.Header.Get("WWW-Authenticate"); !strings.Contains(got, `realm="https://`) {
+	if got := a.Header.Get("WWW-Authenticate"); !strings.Contains(got, `realm="http://127.`) {
+		t.Errorf("a client that calls itself a proxy is believed: %q", got)
+	}
+	// Behind a proxy that is trusted.
+	trusted, err := edge.ParseProxies("127.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(trusted.Handler(ociserver.New(w.reg, w.ident, ociserver.Options{})))
+	defer srv.Close()
+	a = w.do(request{method: "GET", path: srv.URL + "/v2/", anonymous: true, header: map[string]string{
+		"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "registry.example:8443"}})
+	if got := a.Header.Get("WWW-Authenticate"); !strings.Contains(got, `realm="https://registry.example:8443/v2/token"`) {
 		t.Errorf("behind a proxy that ends TLS: %q", got)
 	}
 }

@@ -71,7 +71,10 @@ func (s *server) tokenAsker(w http.ResponseWriter, r *http.Request) (p access.Pr
 	if !basic {
 		return access.Principal{}, nil, identity.ErrUnauthenticated
 	}
-	p, err = s.ident.Authenticate(r.Context(), name, secret)
+	p, err = s.prove(r, name, secret)
+	if err == nil {
+		err = s.o.Rates.Principal(p.Name)
+	}
 	return p, scopes, err
 }
 

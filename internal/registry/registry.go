@@ -97,6 +97,9 @@ type Options struct {
 	// MaxTransfers bounds the requests that bring blob bytes at the same time; beyond it
 	// they are told to come again. Default 256.
 	MaxTransfers int
+	// MaxOpenUploads bounds the uploads that one principal has begun and not ended; beyond it
+	// they are told to end some first. Default 1000.
+	MaxOpenUploads int
 }
 
 // Registry is the service. Its methods may be called at once.
@@ -132,6 +135,9 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 	}
 	if o.MaxTransfers <= 0 {
 		o.MaxTransfers = 256
+	}
+	if o.MaxOpenUploads <= 0 {
+		o.MaxOpenUploads = 1000
 	}
 	if o.Examiner == nil {
 		o.Examiner = noExaminer{}

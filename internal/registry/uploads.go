@@ -36,6 +36,13 @@ type Chunk struct {
 
 // BeginUpload opens an upload to repo whose content is hashed with a.
 func (r *Registry) BeginUpload(ctx context.Context, by Caller, repo oci.Repository, a oci.Algorithm) (Status, error) {
+	open, err := r.cat.UploadsBy(ctx, by.Name, r.o.MaxOpenUploads)
+	if err != nil {
+		return Status{}, err
+	}
+	if open >= r.o.MaxOpenUploads {
+		return Status{}, oci.Errorf(oci.CodeTooManyRequests, "%s has %d uploads that are begun and not ended, which is the limit; end or cancel some, or wait until they are given up", by.Name, open)
+	}
 	up, err := r.store.Begin(ctx, a)
 	if err != nil {
 		return Status{}, known(err, oci.CodeBlobUploadInvalid, "upload")

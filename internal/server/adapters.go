@@ -8,6 +8,7 @@ import (
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/apiserver"
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/registry"
@@ -52,12 +53,22 @@ func distinct(r report.Report) []registry.ExplainedFinding {
 
 // caller proves who sends a request to /api/v1/: by HTTP Basic, with what the catalog
 // grants, or by a token, with what it holds.
-type caller struct{ identity *identity.Identity }
+type caller struct {
+	identity *identity.Identity
+	rates    *edge.Rates
+}
 
 // Authenticate implements apiserver.Identity.
 func (c caller) Authenticate(r *http.Request) (access.Principal, apiserver.Allower, error) {
 	if name, secret, ok := r.BasicAuth(); ok {
+		from := edge.OriginOf(r).Addr
+		if err := c.rates.MayTry(from); err != nil {
+			return access.Principal{}, nil, err
+		}
 		p, err := c.identity.Authenticate(r.Context(), name, secret)
+		if errors.Is(err, identity.ErrUnauthenticated) {
+			c.rates.Failed(from)
+		}
 		if err != nil {
 			return access.Principal{}, nil, err
 		}

@@ -21,6 +21,7 @@ import (
 	"pratique.dev/pratique/internal/apiserver"
 	"pratique.dev/pratique/internal/blob/fileblob"
 	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/extract"
 	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/ociserver"
@@ -44,9 +45,14 @@ type Config struct {
 	// DefaultCollectEvery, below 0: it is collected on demand alone.
 	CollectEvery time.Duration
 	Grace        time.Duration // how long what nothing needs is spared; 0: registry.DefaultGrace
-	Version      string
-	Log          *slog.Logger
-	Started      func(Started) // called once, when the address is listened on and before the first answer
+	// TLSCert and TLSKey are files with a certificate and its chain, and its key, in PEM. They are
+	// read again when they change. "" serves plain HTTP.
+	TLSCert, TLSKey string
+	TrustedProxies  edge.Proxies // whose forwarding headers are believed
+	Limits          Limits
+	Version         string
+	Log             *slog.Logger
+	Started         func(Started) // called once, when the address is listened on and before the first answer
 }
 
 // Started says what there is to know of a server that has come up.
@@ -57,17 +63,14 @@ type Started struct {
 	Admin     string // the administrator's name
 	Created   bool   // this start made the administrator
 	Secret    string // made up by this start, to be shown once; else ""
+	TLS       bool   // Listen speaks HTTPS
 }
 
 // Times of the server.
 const (
-	headerTimeout   = 15 * time.Second // for a request's header to come in
-	idleTimeout     = 2 * time.Minute  // of a connection between requests
-	shutdownTimeout = 20 * time.Second // for requests under way when the server is to end
-	plainTimeout    = 15 * time.Second // for a request to no door, as from a prober, and its answer
-	maxHeader       = 64 << 10         // bytes of a request's header
-	sweepEvery      = time.Hour
-	uploadLife      = 24 * time.Hour // of an upload that nobody continues
+	plainTimeout = 15 * time.Second // for a request to no door, as from a prober, and its answer
+	maxHeader    = 64 << 10         // bytes of a request's header
+	sweepEvery   = time.Hour
 )
 
 // parts are the opened stores and the services over them.
@@ -84,6 +87,8 @@ type parts struct {
 	oci      http.Handler
 	url      *url.URL
 	tempDir  string
+	cert     *edge.Certificate // nil: plain HTTP
+	requests requests
 }
 
 // Run serves until ctx ends, then lets requests under way finish. It returns nil after
@@ -95,17 +100,22 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.CollectEvery == 0 {
 		cfg.CollectEvery = DefaultCollectEvery
 	}
+	cfg.Limits = cfg.Limits.orDefault()
+	cert, err := certificate(cfg)
+	if err != nil {
+		return err
+	}
 	unlock, err := upkeep.Lock(cfg.Data)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	listener, err := listen(cfg.Listen)
+	listener, err := listen(cfg)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	p, err := open(ctx, cfg, listener.Addr())
+	p, err := open(ctx, cfg, cert, listener.Addr())
 	if err != nil {
 		return err
 	}
@@ -117,19 +127,14 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return p.serve(ctx, listener, started)
 }
 
-// listen opens the address, and says what to do if it cannot be had.
-func listen(addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w; end what uses the address, or choose another with --listen", addr, err)
-	}
-	return l, nil
-}
-
 // open makes all parts.
-func open(ctx context.Context, cfg Config, addr net.Addr) (_ *parts, err error) {
-	p := &parts{cfg: cfg, tempDir: filepath.Join(cfg.Data, "tmp")}
-	if p.url, err = externalURL(cfg.ExternalURL, addr); err != nil {
+func open(ctx context.Context, cfg Config, cert *edge.Certificate, addr net.Addr) (_ *parts, err error) {
+	p := &parts{cfg: cfg, cert: cert, tempDir: filepath.Join(cfg.Data, "tmp")}
+	scheme := "http"
+	if cert != nil {
+		scheme = "https"
+	}
+	if p.url, err = externalURL(cfg.ExternalURL, scheme, addr); err != nil {
 		return nil, err
 	}
 	// What an earlier run left half-read is of no use.
@@ -157,13 +162,13 @@ func open(ctx context.Context, cfg Config, addr net.Addr) (_ *parts, err error) 
 
 // externalURL is the address by which clients reach the server. Of a server that listens on
 // every address and was not told its name, only those on this machine know one.
-func externalURL(configured string, addr net.Addr) (*url.URL, error) {
+func externalURL(configured, scheme string, addr net.Addr) (*url.URL, error) {
 	if configured == "" {
 		host := addr.String()
 		if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 			host = net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))
 		}
-		return &url.URL{Scheme: "http", Host: host}, nil
+		return &url.URL{Scheme: scheme, Host: host}, nil
 	}
 	u, err := url.Parse(configured)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" && u.Path != "/" {
@@ -178,7 +183,7 @@ func (p *parts) bootstrap(ctx context.Context) (Started, error) {
 	if err != nil {
 		return Started{}, fmt.Errorf("first administrator: %w", err)
 	}
-	return Started{URL: p.url.String(), Host: p.url.Host, Data: p.cfg.Data, Admin: name, Created: created, Secret: secret}, nil
+	return Started{URL: p.url.String(), Host: p.url.Host, Data: p.cfg.Data, TLS: p.cert != nil, Admin: name, Created: created, Secret: secret}, nil
 }
 
 // serve answers requests and runs the workers until ctx ends.
@@ -189,26 +194,29 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.load(work) })
 	workers.Go(func() { p.sweep(work) })
 	workers.Go(func() { p.collect(work) })
-	srv := &http.Server{Handler: p.handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug)}
+	if p.cert != nil {
+		workers.Go(func() { p.cert.Watch(work, certificateEvery) })
+	}
+	srv := p.httpServer()
 	// The first answer comes after what the start says of itself; until then connections wait.
 	if p.cfg.Started != nil {
 		started.Listen = l.Addr().String()
 		p.cfg.Started(started)
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }() // ends with Shutdown or Close
+	go func() { // ends with Shutdown or Close
+		if p.cert != nil {
+			failed <- srv.ServeTLS(l, "", "")
+			return
+		}
+		failed <- srv.Serve(l)
+	}()
 	p.cfg.Log.InfoContext(ctx, "registry started", "url", p.url, "data", p.cfg.Data, "version", p.cfg.Version)
 	var err error
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		if srv.Shutdown(end) != nil {
-			// Who did not finish in time is cut off; an upload can be resumed.
-			_ = srv.Close()
-		}
-		cancel()
+		p.finish(ctx, srv)
 		<-failed
 	}
 	stop()
@@ -274,7 +282,7 @@ func (p *parts) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if err := p.registry.Sweep(ctx, time.Now().Add(-uploadLife)); err != nil && ctx.Err() == nil {
+		if err := p.registry.Sweep(ctx, time.Now().Add(-p.cfg.Limits.UploadExpiry)); err != nil && ctx.Err() == nil {
 			p.cfg.Log.ErrorContext(ctx, "sweeping abandoned uploads", "err", err)
 		}
 		select {
@@ -288,11 +296,13 @@ func (p *parts) sweep(ctx context.Context) {
 // doors makes what answers requests.
 func (p *parts) doors() error {
 	p.identity = identity.New(p.cat, identity.Options{Log: p.cfg.Log})
+	rates := p.cfg.Limits.rates()
 	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},
-		JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
-	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL, Log: p.cfg.Log})
-	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity}, Reports: p.scanner,
+		MaxTransfers: p.cfg.Limits.Transfers, MaxOpenUploads: p.cfg.Limits.OpenUploads, JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
+	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
+		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Log: p.cfg.Log})
+	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity, rates}, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
-		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log})
+		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
 	return nil
 }

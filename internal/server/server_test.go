@@ -132,7 +132,7 @@ func TestWeakAdminSecret(t *testing.T) {
 func TestNewVersionJudgesAnew(t *testing.T) {
 	data := t.TempDir()
 	for _, version := range []string{"1", "1", "2"} {
-		p, err := open(t.Context(), Config{Data: data, Version: version, Log: slog.New(slog.DiscardHandler)}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
+		p, err := open(t.Context(), Config{Data: data, Version: version, Log: slog.New(slog.DiscardHandler)}, nil, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func TestExternalURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := externalURL(tc.configured, addr)
+		got, err := externalURL(tc.configured, "http", addr)
 		switch {
 		case tc.want == "" && err == nil:
 			t.Errorf("%q on %s: got %s, want an error", tc.configured, tc.listened, got)
