@@ -27,7 +27,7 @@ const (
 	writerCache = 16384 // KiB of pages
 	readerCache = 4096
 
-	idleConnection = 30 * time.Second // then a connection is closed
+	idleConnection = 5 * time.Second // then a connection is closed
 )
 
 // openSQLite opens the one connection that writes and the pool of those that read. A

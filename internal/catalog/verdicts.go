@@ -110,8 +110,24 @@ func (c *Catalog) NextDue(ctx context.Context) (time.Time, bool, error) {
 	return fromMicros(at), at != nil, nil
 }
 
+// ToJudge returns a manifest with its parts, and the generation that KeepVerdict asks for.
+// One that lies in the trash is judged as well: it may be restored. ErrNotFound if it is gone.
+func (c *Catalog) ToJudge(ctx context.Context, d oci.Digest) (m oci.Manifest, generation int64, err error) {
+	var mediaType string
+	var raw []byte
+	err = c.read.row(ctx, `select m.media_type, m.raw, v.generation from manifests m join verdicts v on v.manifest_id = m.id where m.digest = $1`, d.String()).
+		Scan(&mediaType, &raw, &generation)
+	if err != nil {
+		return oci.Manifest{}, 0, fmt.Errorf("manifest %s: %w", d, asKnown(err))
+	}
+	if m, err = oci.ParseManifestAs(d.Algorithm(), mediaType, raw); err != nil {
+		return oci.Manifest{}, 0, fmt.Errorf("manifest %s: %w", d, err)
+	}
+	return m, generation, nil
+}
+
 // KeepVerdict keeps the verdict on a manifest that was read at a generation
-// (Manifest.Generation). It is not due any more then, or due at v.Until. ErrConflict,
+// (ToJudge). It is not due any more then, or due at v.Until. ErrConflict,
 // and nothing is kept, if it has become due again since: what the verdict rests on is
 // out of date. Where decision or counts changed, the indexes that list the manifest
 // become due; where the decision changed, an event is written. ErrNotFound if the

@@ -18,6 +18,7 @@ import (
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
 	"pratique.dev/pratique/internal/report"
+	"pratique.dev/pratique/internal/vuln"
 )
 
 // maxConfig bounds the image configuration that is read for history, in bytes.
@@ -67,20 +68,20 @@ func (s *Service) judge(ctx context.Context, d oci.Digest) (j judgement, err err
 }
 
 func (s *Service) judgeOnce(ctx context.Context, d oci.Digest) (judgement, error) {
-	m, err := s.cat.ManifestByDigest(ctx, d)
+	m, generation, err := s.cat.ToJudge(ctx, d)
 	if err != nil {
 		return judgement{}, err
 	}
 	var j judgement
 	if m.IsIndex() {
-		j, err = s.judgeIndex(ctx, m.Manifest)
+		j, err = s.judgeIndex(ctx, m)
 	} else {
-		j, err = s.judgeImage(ctx, m.Manifest)
+		j, err = s.judgeImage(ctx, m)
 	}
 	if err != nil {
 		return judgement{}, err
 	}
-	return j, s.cat.KeepVerdict(ctx, d, m.Generation, j.verdict, j.counts)
+	return j, s.cat.KeepVerdict(ctx, d, generation, j.verdict, j.counts)
 }
 
 // judgeIndex takes the worst of the manifests that the index lists.
@@ -137,13 +138,15 @@ func (s *Service) assess(ctx context.Context, m oci.Manifest) (assessment, error
 	if err != nil {
 		return assessment{}, err
 	}
-	found, err := s.cat.Findings(ctx, m.Digest)
-	if err != nil {
-		return assessment{}, err
-	}
-	undecided, err := s.cat.Undecided(ctx, m.Digest)
-	if err != nil {
-		return assessment{}, err
+	var found []vuln.Finding
+	var undecided []vuln.Cleared
+	if len(img.Packages) > 0 {
+		if found, err = s.cat.Findings(ctx, m.Digest); err != nil {
+			return assessment{}, err
+		}
+		if undecided, err = s.cat.Undecided(ctx, m.Digest); err != nil {
+			return assessment{}, err
+		}
 	}
 	covered, err := s.cat.CoveredEcosystems(ctx)
 	if err != nil {

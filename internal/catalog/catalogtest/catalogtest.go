@@ -34,9 +34,9 @@ func open(t testing.TB, dsn string, options []catalog.Option) *catalog.Catalog {
 
 // Judge keeps a verdict on a manifest as it stands now.
 func Judge(ctx context.Context, c *catalog.Catalog, d oci.Digest, v policy.Verdict, n catalog.Counts) error {
-	m, err := c.ManifestByDigest(ctx, d)
+	_, generation, err := c.ToJudge(ctx, d)
 	if err != nil {
 		return err
 	}
-	return c.KeepVerdict(ctx, d, m.Generation, v, n)
+	return c.KeepVerdict(ctx, d, generation, v, n)
 }
