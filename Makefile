@@ -13,6 +13,8 @@ TOOLBIN := $(CACHE)/bin
 DATA    ?= ./data
 LISTEN  ?= 127.0.0.1:5000
 
+FUZZTIME ?= 60s
+
 # Packages with goroutines of their own, where the race detector can find something.
 RACE := ./internal/blob/... ./internal/catalog/... ./internal/extract/... ./internal/feed/... \
 	./internal/identity/... ./internal/ociserver/... ./internal/registry/... ./internal/scan/... \
@@ -59,6 +61,13 @@ e2e: build tools ## drive the built binary with the public clients and the OCI c
 .PHONY: chaos
 chaos: build ## kill the binary at random points of pushes, deletes and collections (CHAOS_KILLS=200 CHAOS_SEED=)
 	PRATIQUE_BIN=$(CURDIR)/bin/pratique $(GO) test -count=1 -timeout 0 -v ./test/chaos
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of outside bytes in turn (FUZZTIME=60s each)
+	@grep -oE '^func Fuzz[A-Za-z0-9]+' -r --include='*_test.go' internal | sed -E 's|/[^/]+:func | |' | sort | while read -r dir target; do \
+		echo "$$dir $$target"; \
+		$(GO) test "./$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x; \
+	done
 
 .PHONY: conformance
 conformance: build tools ## run the OCI conformance suite alone

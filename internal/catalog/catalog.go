@@ -48,6 +48,7 @@ type Catalog struct {
 	log    *slog.Logger
 	zip    *zstd.Encoder
 	unzip  *zstd.Decoder
+	vfs    string // SQLite's way to its files, which tests alone choose
 
 	mu      sync.Mutex
 	covered coverage // as of the last look
@@ -89,7 +90,7 @@ func Open(ctx context.Context, dsn string, options ...Option) (*Catalog, error) 
 	if c.unzip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxDoc)); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
-	if c.engine, c.write, c.read, err = openPools(dsn); err != nil {
+	if c.engine, c.write, c.read, err = openPools(dsn, c.vfs); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
 	c.group = newGroup(c.write, c.engine)

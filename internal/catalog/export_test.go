@@ -10,6 +10,9 @@ import (
 // Engine names the database.
 func (c *Catalog) Engine() string { return c.engine.name }
 
+// WithVFS has SQLite reach its files by a registered vfs.VFS.
+func WithVFS(name string) Option { return func(c *Catalog) { c.vfs = name } }
+
 // DB is the pool that writes.
 func (c *Catalog) DB() *sql.DB { return c.write.db }
 

@@ -30,12 +30,12 @@ var (
 		lock: "select pg_advisory_xact_lock(7264001)", lockShared: "select pg_advisory_xact_lock_shared(7264001)"}
 )
 
-// openPools opens what dsn names.
-func openPools(dsn string) (e engine, write, read *pool, err error) {
+// openPools opens what dsn names; vfs is SQLite's way to its files, "" the system's.
+func openPools(dsn, vfs string) (e engine, write, read *pool, err error) {
 	scheme, rest, _ := strings.Cut(dsn, ":")
 	switch scheme {
 	case "sqlite":
-		write, read, err = openSQLite(rest)
+		write, read, err = openSQLite(rest, vfs)
 		return sqliteEngine, write, read, err
 	case "postgres", "postgresql":
 		p, err := openPostgres(dsn)

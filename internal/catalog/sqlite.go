@@ -32,7 +32,7 @@ const (
 
 // openSQLite opens the one connection that writes and the pool of those that read. A
 // second writing connection would only wait for the first, and could be told "busy".
-func openSQLite(path string) (write, read *pool, err error) {
+func openSQLite(path, vfs string) (write, read *pool, err error) {
 	u := url.URL{Scheme: "file", OmitHost: true}
 	mode, memory := []string{"journal_mode(wal)", "synchronous(full)"}, int64(256<<20)
 	drop := func() {}
@@ -40,7 +40,7 @@ func openSQLite(path string) (write, read *pool, err error) {
 		name := rand.Text()
 		memdb.Create(name, nil)
 		drop = func() { memdb.Delete(name) }
-		u.Path = "/" + name
+		u.Path, vfs = "/"+name, "memdb"
 		// A memory database has no WAL: what spills out of the cache would lock readers
 		// out, so a transaction stays in the cache.
 		mode, memory = []string{"journal_mode(memory)", "cache_spill(off)"}, 1<<30
@@ -51,8 +51,8 @@ func openSQLite(path string) (write, read *pool, err error) {
 	}
 	connect := func(cacheKiB int, extra ...string) (*sql.DB, error) {
 		v := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(20000)"}}
-		if path == ":memory:" {
-			v.Set("vfs", "memdb")
+		if vfs != "" {
+			v.Set("vfs", vfs)
 		}
 		for _, p := range append(mode, "foreign_keys(on)", "trusted_schema(off)", "temp_store(memory)", fmt.Sprintf("cache_size(-%d)", cacheKiB)) {
 			v.Add("_pragma", p)
