@@ -53,7 +53,7 @@ func elfWith(name string, data []byte) []byte {
 	return out
 }
 
-func deflated(t *testing.T, s string) []byte {
+func deflated(t testing.TB, s string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := zlib.NewWriter(&b)

@@ -62,3 +62,42 @@ func TestExplain(t *testing.T) {
 		t.Error("explain(nil) is an error")
 	}
 }
+
+// FuzzResume: the state of an upload comes back from a catalog that may be damaged, or
+// another's; it names no file but an upload's.
+func FuzzResume(f *testing.F) {
+	s, err := New(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			f.Error(err)
+		}
+	})
+	u, err := s.Begin(context.Background(), oci.SHA256)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, err := u.Write([]byte("hello")); err != nil {
+		f.Fatal(err)
+	}
+	state, err := u.Save(context.Background())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(state)
+	f.Add([]byte(`{"id":"../blobs/sha256/2c","offset":0,"algorithm":"sha512","hash":""}`))
+	f.Fuzz(func(t *testing.T, state []byte) {
+		u, err := s.Resume(context.Background(), state)
+		if err != nil {
+			return
+		}
+		if u.(*upload).id != u.(*upload).feed.id || u.Size() < 0 || u.Size() > 5 {
+			t.Fatalf("%q is resumed at %d", state, u.Size())
+		}
+		if err := u.(*upload).rest(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
