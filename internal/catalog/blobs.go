@@ -90,8 +90,11 @@ func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 		if err := one(t.exec(ctx, `delete from links where repository_id = $1 and blob_id = $2`, r, blob)); err != nil {
 			return err
 		}
-		_, err := t.exec(ctx, `update blobs set touched_at = $2 where id = $1`, blob, c.now().UnixMicro())
-		return err
+		var size int64
+		if err := t.row(ctx, `update blobs set touched_at = $2 where id = $1 returning size`, blob, c.now().UnixMicro()).Scan(&size); err != nil {
+			return err
+		}
+		return t.use(ctx, r, -size, 0)
 	})
 	if err != nil {
 		return fmt.Errorf("delete blob %s of %s: %w", d, repo, err)
@@ -132,9 +135,24 @@ func (t *tx) makeRepository(ctx context.Context, repo oci.Repository, now time.T
 
 // link makes a blob part of a repository, or as one that just became so.
 func (t *tx) link(ctx context.Context, repository, blob int64, now time.Time) error {
-	_, err := t.exec(ctx, `insert into links (repository_id, blob_id, linked_at) values ($1, $2, $3)
-		on conflict (repository_id, blob_id) do update set linked_at = excluded.linked_at`, repository, blob, now.UnixMicro())
-	return err
+	for range maxTries {
+		n, err := t.exec(ctx, `insert into links (repository_id, blob_id, linked_at) values ($1, $2, $3)
+			on conflict (repository_id, blob_id) do nothing`, repository, blob, now.UnixMicro())
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			_, err := t.exec(ctx, `insert into usage (repository_id, bytes, tags) select $1, size, 0 from blobs where id = $2
+				on conflict (repository_id) do update set bytes = usage.bytes + excluded.bytes`, repository, blob)
+			return err
+		}
+		n, err = t.exec(ctx, `update links set linked_at = $3 where repository_id = $1 and blob_id = $2`, repository, blob, now.UnixMicro())
+		if err != nil || n > 0 {
+			return err
+		}
+		// Another transaction has removed it in between.
+	}
+	return fmt.Errorf("link a blob: %w", ErrConflict)
 }
 
 // MarkDamaged makes a blob count as one that is not there, until it is pushed again.

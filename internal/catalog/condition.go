@@ -43,7 +43,7 @@ const taggedText = `select m.digest from tags t join manifests m on m.id = t.man
 const holdingText = `select m.digest from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest = $2`
 
 // checkCondition returns ErrCondition if the push must not be done. What it found stays as
-// it is until the transaction ends; fresh is the tag that it did not find, for tagging.
+// it is until the transaction ends; fresh is the tag that it did not find, for point.
 func (t *tx) checkCondition(ctx context.Context, repository int64, m NewManifest) (fresh string, err error) {
 	if m.If.IsZero() {
 		return "", nil
@@ -63,17 +63,6 @@ func (t *tx) checkCondition(ctx context.Context, repository int64, m NewManifest
 		return m.If.Tag, nil
 	}
 	return "", nil
-}
-
-// tagging is the statement that points a tag at a manifest. For a fresh one it changes
-// nothing if another transaction has made the tag since checkCondition looked.
-func tagging(fresh bool) string {
-	const insert = `insert into tags (repository_id, name, manifest_id, moved_at, moved_by) values ($1, $2, $3, $4, $5)
-			on conflict (repository_id, name) do `
-	if fresh {
-		return insert + `nothing`
-	}
-	return insert + `update set manifest_id = excluded.manifest_id, moved_at = excluded.moved_at, moved_by = excluded.moved_by`
 }
 
 // Size is the error of a manifest that gives a blob another size than it has.

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"pratique.dev/pratique/internal/oci"
@@ -82,8 +84,8 @@ func (t *tx) pruneLinks(ctx context.Context, old []LinkMark, before time.Time, r
 		}
 		freed[m.repository] += size
 	}
-	for r, bytes := range freed {
-		if _, err := t.exec(ctx, `update usage set bytes = bytes - $2 where repository_id = $1`, r, bytes); err != nil {
+	for _, r := range slices.Sorted(maps.Keys(freed)) {
+		if err := t.use(ctx, r, -freed[r], 0); err != nil {
 			return err
 		}
 	}

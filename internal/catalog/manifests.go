@@ -134,50 +134,6 @@ func (c *Catalog) noRepository(ctx context.Context, repo oci.Repository, otherwi
 	return otherwise
 }
 
-// DeleteManifest takes a manifest and the tags that name it out of repo; with the last
-// repository that holds it, its verdict and inventory go too, and indexes that list it
-// become due. ErrNotFound or ErrNoRepository if repo does not hold it.
-func (c *Catalog) DeleteManifest(ctx context.Context, repo oci.Repository, d oci.Digest) error {
-	err := c.tx(ctx, func(t *tx) error {
-		// Held against a push of the same manifest elsewhere.
-		var m int64
-		if err := t.row(ctx, `select id from manifests where digest = $1`+t.engine.forUpdate, d.String()).Scan(&m); err != nil {
-			return err
-		}
-		// Tags and needs go with the holding.
-		if err := one(t.exec(ctx, `delete from holdings where manifest_id = $2
-			and repository_id = (select id from repositories where name = $1)`, repo.String(), m)); err != nil {
-			return err
-		}
-		gone, err := t.exec(ctx, `delete from manifests where id = $1 and not exists (select 1 from holdings where manifest_id = $1)`, m)
-		if err != nil || gone == 0 {
-			return err
-		}
-		return t.parentsDue(ctx, d, c.now())
-	})
-	if errors.Is(err, ErrNotFound) {
-		err = c.noRepository(ctx, repo, err)
-	}
-	if err != nil {
-		return fmt.Errorf("delete manifest %s of %s: %w", d, repo, err)
-	}
-	return nil
-}
-
-// DeleteTag takes a tag out of repo; the manifest stays. ErrNotFound or ErrNoRepository if there is none.
-func (c *Catalog) DeleteTag(ctx context.Context, repo oci.Repository, tag string) error {
-	err := c.tx(ctx, func(t *tx) error {
-		return one(t.exec(ctx, `delete from tags where name = $2 and repository_id = (select id from repositories where name = $1)`, repo.String(), tag))
-	})
-	if errors.Is(err, ErrNotFound) {
-		err = c.noRepository(ctx, repo, err)
-	}
-	if err != nil {
-		return fmt.Errorf("delete tag %s of %s: %w", tag, repo, err)
-	}
-	return nil
-}
-
 // Tags returns up to limit tags of repo that sort behind after, in the order of bytes.
 // ErrNoRepository if there is no repo.
 func (c *Catalog) Tags(ctx context.Context, repo oci.Repository, after string, limit int) ([]string, error) {

@@ -84,16 +84,34 @@ func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err 
 			return false, err
 		}
 	}
+	return n > 0, t.putTags(ctx, repository, id, m, fresh, n > 0)
+}
+
+// putTags points a push's tags at its manifest, and writes down what became of the
+// repository. created says that it did not hold the manifest before.
+func (t *tx) putTags(ctx context.Context, repository, manifest int64, m NewManifest, fresh string, created bool) error {
+	a := Act{By: m.By, Now: m.Now}
+	var moves []Move
+	if created {
+		moves = append(moves, Move{Kind: MovePush, Digest: m.Manifest.Digest})
+	}
+	var made int64
 	for _, tag := range m.Tags {
-		n, err := t.exec(ctx, tagging(tag == fresh), repository, tag, id, m.Now.UnixMicro(), m.By)
+		p, err := t.point(ctx, repository, manifest, tag, tag == fresh, a)
 		if err != nil {
-			return false, err
+			return err
 		}
-		if n == 0 {
-			return false, ErrCondition
+		if p.made {
+			made++
+		}
+		if p.moved {
+			moves = append(moves, Move{Kind: MoveTag, Tag: tag, Digest: m.Manifest.Digest})
 		}
 	}
-	return n > 0, nil
+	if err := t.moved(ctx, repository, a, moves...); err != nil {
+		return err
+	}
+	return t.use(ctx, repository, 0, made)
 }
 
 // checkParts returns the size of all that a manifest consists of, and the ids of its blobs.

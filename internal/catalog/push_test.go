@@ -91,7 +91,7 @@ func TestBlobs(t *testing.T) {
 		if got := must(c.Blob(ctx, a, m.Layers[0].Digest))(t); got.Referenced || got.Served {
 			t.Errorf("a repository without manifests sees %+v", got)
 		}
-		ok(t, c.DeleteManifest(ctx, b, m.Digest))
+		ok(t, c.DeleteManifest(ctx, b, m.Digest, catalog.Act{}))
 		ok(t, c.UnlinkBlob(ctx, b, layer))
 	})
 }
@@ -179,21 +179,21 @@ func TestDelete(t *testing.T) {
 		put(t, c, b, m, "w1")
 		equal(t, must(c.Manifest(ctx, b, oci.Reference{Tag: "w1"}))(t).Verdict.Decision, policy.Allow)
 
-		wantErr(t, c.DeleteTag(ctx, a, "v3"), catalog.ErrNotFound)
-		wantErr(t, c.DeleteTag(ctx, repo(t, "none"), "v1"), catalog.ErrNoRepository)
-		ok(t, c.DeleteTag(ctx, a, "v1"))
+		wantErr(t, c.DeleteTag(ctx, a, "v3", catalog.Act{}), catalog.ErrNotFound)
+		wantErr(t, c.DeleteTag(ctx, repo(t, "none"), "v1", catalog.Act{}), catalog.ErrNoRepository)
+		ok(t, c.DeleteTag(ctx, a, "v1", catalog.Act{}))
 		equal(t, must(c.Tags(ctx, a, "", 0))(t), []string{"v2"})
 		must(c.Manifest(ctx, a, oci.Reference{Digest: m.Digest}))(t)
 
-		wantErr(t, c.DeleteManifest(ctx, a, digest("none")), catalog.ErrNotFound)
-		wantErr(t, c.DeleteManifest(ctx, repo(t, "none"), m.Digest), catalog.ErrNoRepository)
-		ok(t, c.DeleteManifest(ctx, a, m.Digest))
-		wantErr(t, c.DeleteManifest(ctx, a, m.Digest), catalog.ErrNotFound)
+		wantErr(t, c.DeleteManifest(ctx, a, digest("none"), catalog.Act{}), catalog.ErrNotFound)
+		wantErr(t, c.DeleteManifest(ctx, repo(t, "none"), m.Digest, catalog.Act{}), catalog.ErrNoRepository)
+		ok(t, c.DeleteManifest(ctx, a, m.Digest, catalog.Act{}))
+		wantErr(t, c.DeleteManifest(ctx, a, m.Digest, catalog.Act{}), catalog.ErrNotFound)
 		_, err := c.Manifest(ctx, a, oci.Reference{Tag: "v2"})
 		wantErr(t, err, catalog.ErrNotFound)
 		equal(t, len(must(c.Tags(ctx, a, "", 0))(t)), 0)
 		equal(t, must(c.ManifestByDigest(ctx, m.Digest))(t).Repo, b)
-		ok(t, c.DeleteManifest(ctx, b, m.Digest))
+		ok(t, c.DeleteManifest(ctx, b, m.Digest, catalog.Act{}))
 		_, err = c.ManifestByDigest(ctx, m.Digest)
 		wantErr(t, err, catalog.ErrNotFound)
 		_, _, err = c.Verdict(ctx, m.Digest)
@@ -293,7 +293,7 @@ func TestReferrers(t *testing.T) {
 		}
 		got, _ := all(repo(t, "other"), m.Digest, catalog.ReferrerPage{})
 		equal(t, len(got), 0)
-		ok(t, c.DeleteManifest(ctx, r, want[1].Digest))
+		ok(t, c.DeleteManifest(ctx, r, want[1].Digest, catalog.Act{}))
 		got, _ = all(r, m.Digest, catalog.ReferrerPage{})
 		equal(t, got, []oci.Descriptor{want[0], want[2]})
 		// A subject that is not there is fine.

@@ -74,7 +74,7 @@ func TestDeleteBesidePush(t *testing.T) {
 			for _, d := range m.Blobs() {
 				ok(t, c.LinkBlob(ctx, a, b, d.Digest, now))
 			}
-			errs := atOnce(func() error { return c.DeleteManifest(ctx, a, m.Digest) }, func() error {
+			errs := atOnce(func() error { return c.DeleteManifest(ctx, a, m.Digest, catalog.Act{}) }, func() error {
 				_, err := c.PutManifest(ctx, catalog.NewManifest{Repo: b, Manifest: m, Tags: []string{"v1"}, Now: now})
 				return err
 			})

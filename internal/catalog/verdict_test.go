@@ -138,7 +138,7 @@ func TestIndexFollowsItsImages(t *testing.T) {
 		equal(t, due(t, c, now), []oci.Digest{top.Digest})
 		judge(t, c, top.Digest, policy.Quarantine, catalog.Counts{})
 
-		ok(t, c.DeleteManifest(ctx, r, arm.Digest))
+		ok(t, c.DeleteManifest(ctx, r, arm.Digest, catalog.Act{}))
 		equal(t, due(t, c, now), []oci.Digest{index.Digest})
 		judge(t, c, index.Digest, policy.Quarantine, catalog.Counts{Low: 1})
 		put(t, c, r, arm)

@@ -134,7 +134,7 @@ func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 func (s *server) manifestDelete(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := s.reg.DeleteManifest(r.Context(), c.repo, c.ref); err != nil {
+	if err := s.reg.DeleteManifest(r.Context(), c.by, c.repo, c.ref); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

@@ -299,7 +299,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 }
 
 func (w *world) deleteManifest(repo int, d oci.Digest) error {
-	return w.reg.DeleteManifest(bg, worldRepo(repo), oci.Reference{Digest: d})
+	return w.reg.DeleteManifest(bg, Caller{Name: "ann"}, worldRepo(repo), oci.Reference{Digest: d})
 }
 
 // ask does as a client before it pushes: what it is told to be there stays.

@@ -169,15 +169,18 @@ func (r *Registry) StatManifest(ctx context.Context, repo oci.Repository, ref oc
 }
 
 // DeleteManifest takes a tag out of repo; or, by digest, a manifest with its tags.
-func (r *Registry) DeleteManifest(ctx context.Context, repo oci.Repository, ref oci.Reference) error {
+func (r *Registry) DeleteManifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) error {
 	var err error
 	if ref.Tag != "" {
-		err = r.cat.DeleteTag(ctx, repo, ref.Tag)
+		err = r.cat.DeleteTag(ctx, repo, ref.Tag, r.act(by))
 	} else {
-		err = r.cat.DeleteManifest(ctx, repo, ref.Digest)
+		err = r.cat.DeleteManifest(ctx, repo, ref.Digest, r.act(by))
 	}
 	return known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
 }
 
 // explainWait bounds how long a refusal waits to be explained.
 const explainWait = 5 * time.Second
+
+// act is something that a caller does now.
+func (r *Registry) act(by Caller) catalog.Act { return catalog.Act{By: by.Name, Now: r.o.Now()} }

@@ -1,0 +1,113 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"pratique.dev/pratique/internal/oci"
+)
+
+// DeleteManifest takes a manifest and the tags that name it out of repo; with the last
+// repository that holds it, its verdict and inventory go too, and indexes that list it
+// become due. ErrNotFound or ErrNoRepository if repo does not hold it.
+func (c *Catalog) DeleteManifest(ctx context.Context, repo oci.Repository, d oci.Digest, a Act) error {
+	a = c.actNow(a)
+	err := c.tx(ctx, func(t *tx) error { return t.deleteManifest(ctx, repo, d, a) })
+	if errors.Is(err, ErrNotFound) {
+		err = c.noRepository(ctx, repo, err)
+	}
+	if err != nil {
+		return fmt.Errorf("delete manifest %s of %s: %w", d, repo, err)
+	}
+	return nil
+}
+
+func (t *tx) deleteManifest(ctx context.Context, repo oci.Repository, d oci.Digest, a Act) error {
+	// Held against a push of the same manifest, here or elsewhere.
+	var repository, manifest int64
+	err := t.row(ctx, `select m.id from manifests m where m.digest = $1`+t.engine.forUpdate, d.String()).Scan(&manifest)
+	if err != nil {
+		return err
+	}
+	if err := t.row(ctx, `select id from repositories where name = $1`, repo.String()).Scan(&repository); err != nil {
+		return err
+	}
+	tags, err := t.untagAll(ctx, repository, manifest, d, a)
+	if err != nil {
+		return err
+	}
+	// Needs go with the holding.
+	if err := one(t.exec(ctx, `delete from holdings where repository_id = $1 and manifest_id = $2`, repository, manifest)); err != nil {
+		return err
+	}
+	if err := t.moved(ctx, repository, a, Move{Kind: MoveDelete, Digest: d}); err != nil {
+		return err
+	}
+	gone, err := t.exec(ctx, `delete from manifests where id = $1 and not exists (select 1 from holdings where manifest_id = $1)`, manifest)
+	if err != nil {
+		return err
+	}
+	if gone > 0 {
+		if err := t.parentsDue(ctx, d, a.Now); err != nil {
+			return err
+		}
+	}
+	return t.use(ctx, repository, 0, -int64(len(tags)))
+}
+
+// untagAll removes all tags that name a manifest, and returns them; the caller counts them out.
+func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Digest, a Act) ([]string, error) {
+	// The holding first, as a push does that points a tag at it.
+	var held int64
+	if err := t.row(ctx, `select 1 from holdings where repository_id = $1 and manifest_id = $2`+t.engine.forUpdate, repository, manifest).Scan(&held); err != nil {
+		return nil, err
+	}
+	rows, err := t.query(ctx, `delete from tags where repository_id = $1 and manifest_id = $2 returning name`, repository, manifest)
+	tags, err := collect(rows, err, scanText)
+	if err != nil {
+		return nil, err
+	}
+	moves := make([]Move, len(tags))
+	for i, tag := range tags {
+		moves[i] = Move{Kind: MoveUntag, Tag: tag, Digest: d}
+	}
+	return tags, t.moved(ctx, repository, a, moves...)
+}
+
+// DeleteTag takes a tag out of repo; the manifest stays. ErrNotFound or ErrNoRepository if there is none.
+func (c *Catalog) DeleteTag(ctx context.Context, repo oci.Repository, tag string, a Act) error {
+	a = c.actNow(a)
+	err := c.tx(ctx, func(t *tx) error { return t.deleteTag(ctx, repo, tag, a) })
+	if errors.Is(err, ErrNotFound) {
+		err = c.noRepository(ctx, repo, err)
+	}
+	if err != nil {
+		return fmt.Errorf("delete tag %s of %s: %w", tag, repo, err)
+	}
+	return nil
+}
+
+func (t *tx) deleteTag(ctx context.Context, repo oci.Repository, tag string, a Act) error {
+	rows, err := t.query(ctx, `delete from tags where name = $2 and repository_id = (select id from repositories where name = $1)
+		returning repository_id, (select digest from manifests m where m.id = manifest_id)`, repo.String(), tag)
+	var repository int64
+	named, err := collect(rows, err, func(r *sql.Rows) (oci.Digest, error) {
+		var s string
+		if err := r.Scan(&repository, &s); err != nil {
+			return oci.Digest{}, err
+		}
+		return oci.ParseDigest(s)
+	})
+	if err != nil {
+		return err
+	}
+	if len(named) == 0 {
+		return ErrNotFound
+	}
+	if err := t.moved(ctx, repository, a, Move{Kind: MoveUntag, Tag: tag, Digest: named[0]}); err != nil {
+		return err
+	}
+	return t.use(ctx, repository, 0, -1)
+}
