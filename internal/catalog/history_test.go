@@ -13,8 +13,8 @@ import (
 	"pratique.dev/pratique/internal/oci"
 )
 
-// act is something that ann does.
-func act() catalog.Act { return catalog.Act{By: "ann", Now: now} }
+// byAnn is something that ann does.
+func byAnn() catalog.Act { return catalog.Act{By: "ann", Now: now} }
 
 // named is what a tag names, "" if there is none.
 func named(t testing.TB, c *catalog.Catalog, r oci.Repository, tag string) string {
@@ -48,9 +48,9 @@ func TestTagHistory(t *testing.T) {
 		two := pushImage(t, c, r, "two")
 		put(t, c, r, one, "v1")
 		put(t, c, r, two, "v1")
-		ok(t, c.DeleteTag(ctx, r, "v1", act()))
+		ok(t, c.DeleteTag(ctx, r, "v1", byAnn()))
 		put(t, c, r, one, "v1")
-		ok(t, c.DeleteManifest(ctx, r, one.Digest, act()))
+		ok(t, c.DeleteManifest(ctx, r, one.Digest, byAnn()))
 		d1, d2 := one.Digest.Short(), two.Digest.Short()
 		equal(t, moves(t, c, r, "v1"), []string{"untag " + d1, "tag " + d1, "untag " + d2, "tag " + d2, "tag " + d1})
 		equal(t, moves(t, c, r, "v2"), []string{"untag " + d1, "tag " + d1})
@@ -85,28 +85,28 @@ func TestUndoTag(t *testing.T) {
 	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
 		ctx, r := t.Context(), repo(t, "a")
 		one, two := pushImage(t, c, r, "one", "v1"), pushImage(t, c, r, "two")
-		_, err := c.UndoTag(ctx, r, "v1", act())
+		_, err := c.UndoTag(ctx, r, "v1", byAnn())
 		wantErr(t, err, catalog.ErrNothingBefore)
-		_, err = c.UndoTag(ctx, r, "never", act())
+		_, err = c.UndoTag(ctx, r, "never", byAnn())
 		wantErr(t, err, catalog.ErrNotFound)
-		_, err = c.UndoTag(ctx, repo(t, "none"), "v1", act())
+		_, err = c.UndoTag(ctx, repo(t, "none"), "v1", byAnn())
 		wantErr(t, err, catalog.ErrNoRepository)
 
 		put(t, c, r, two, "v1")
-		equal(t, must(c.UndoTag(ctx, r, "v1", act()))(t), catalog.Undone{From: two.Digest, To: one.Digest})
+		equal(t, must(c.UndoTag(ctx, r, "v1", byAnn()))(t), catalog.Undone{From: two.Digest, To: one.Digest})
 		equal(t, named(t, c, r, "v1"), one.Digest.String())
-		equal(t, must(c.UndoTag(ctx, r, "v1", act()))(t), catalog.Undone{From: one.Digest, To: two.Digest})
+		equal(t, must(c.UndoTag(ctx, r, "v1", byAnn()))(t), catalog.Undone{From: one.Digest, To: two.Digest})
 		equal(t, named(t, c, r, "v1"), two.Digest.String())
 
-		ok(t, c.DeleteTag(ctx, r, "v1", act()))
-		equal(t, must(c.UndoTag(ctx, r, "v1", act()))(t), catalog.Undone{To: two.Digest})
+		ok(t, c.DeleteTag(ctx, r, "v1", byAnn()))
+		equal(t, must(c.UndoTag(ctx, r, "v1", byAnn()))(t), catalog.Undone{To: two.Digest})
 		equal(t, named(t, c, r, "v1"), two.Digest.String())
-		_, err = c.UndoTag(ctx, r, "v1", act()) // it was not there before
+		_, err = c.UndoTag(ctx, r, "v1", byAnn()) // it was not there before
 		wantErr(t, err, catalog.ErrNothingBefore)
 
 		put(t, c, r, one, "v1")
-		ok(t, c.DeleteManifest(ctx, r, two.Digest, act()))
-		u, err := c.UndoTag(ctx, r, "v1", act())
+		ok(t, c.DeleteManifest(ctx, r, two.Digest, byAnn()))
+		u, err := c.UndoTag(ctx, r, "v1", byAnn())
 		wantErr(t, err, catalog.ErrManifestGone)
 		equal(t, u.To, two.Digest)
 		equal(t, named(t, c, r, "v1"), one.Digest.String())
@@ -158,9 +158,9 @@ func TestUsage(t *testing.T) {
 					_, err := c.PutManifest(ctx, catalog.NewManifest{Repo: r(), Manifest: manifest(), Tags: list, By: "ann", Now: now})
 					may(err)
 				},
-				"delete tag": func(*rapid.T) { may(c.DeleteTag(ctx, r(), tag(), act())) },
-				"delete":     func(*rapid.T) { may(c.DeleteManifest(ctx, r(), manifest().Digest, act())) },
-				"undo":       func(*rapid.T) { _, err := c.UndoTag(ctx, r(), tag(), act()); may(err) },
+				"delete tag": func(*rapid.T) { may(c.DeleteTag(ctx, r(), tag(), byAnn())) },
+				"delete":     func(*rapid.T) { may(c.DeleteManifest(ctx, r(), manifest().Digest, byAnn())) },
+				"undo":       func(*rapid.T) { _, err := c.UndoTag(ctx, r(), tag(), byAnn()); may(err) },
 				"collect": func(*rapid.T) {
 					_, _, err := c.PruneLinks(ctx, catalog.LinkMark{}, now.Add(time.Second), 0, false)
 					may(err)
@@ -190,7 +190,7 @@ func TestUsageAtOnce(t *testing.T) {
 				})
 			}
 			work = append(work, func() error {
-				err := c.DeleteTag(t.Context(), r, tag, act())
+				err := c.DeleteTag(t.Context(), r, tag, byAnn())
 				if errors.Is(err, catalog.ErrNotFound) {
 					err = nil
 				}
