@@ -66,7 +66,7 @@ chaos: build ## kill the binary at random points of pushes, deletes and collecti
 fuzz: ## fuzz every parser of outside bytes in turn (FUZZTIME=60s each)
 	@grep -oE '^func Fuzz[A-Za-z0-9]+' -r --include='*_test.go' internal | sed -E 's|/[^/]+:func | |' | sort | while read -r dir target; do \
 		echo "$$dir $$target"; \
-		$(GO) test "./$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x; \
+		$(GO) test "./$$dir" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x </dev/null; \
 	done
 
 .PHONY: conformance

@@ -120,6 +120,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.cat.Close(), p.store.Close()) }()
+	if err := p.registry.Recover(ctx); err != nil {
+		return fmt.Errorf("data folder %s: %w", cfg.Data, err)
+	}
 	started, err := p.bootstrap(ctx)
 	if err != nil {
 		return err
