@@ -20,7 +20,7 @@ const module = "pratique.dev/pratique/"
 // floors lists every package, the ground first.
 var floors = [][]string{
 	{"internal/inflate", "internal/oci", "internal/version"},
-	{"internal/access", "internal/blob", "internal/edge", "internal/inventory"},
+	{"internal/access", "internal/blob", "internal/edge", "internal/inventory", "internal/rules"},
 	{"internal/blob/blobtest", "internal/blob/fileblob", "internal/blob/memblob", "internal/extract", "internal/vuln"},
 	{"internal/policy", "internal/remediation"},
 	{"internal/report"},
