@@ -26,6 +26,8 @@ var mayScan = []string{
 	"select distinct name_id from lookups", // every key is matched
 	"select cve from kev",                  // all of it is replaced
 	"delete from epss",
+	"where h.journaled = 0",                              // by an index of those alone
+	"select 0, r.name",                                   // for a snapshot of all
 	"select count(*), coalesce(sum(size), 0) from blobs", // before all of them are read
 	"with wanted",                                        // the scan is of the values in the statement
 }
@@ -153,6 +155,11 @@ func useGarbage(t testing.TB, c *catalog.Catalog, r oci.Repository) {
 	must(c.PruneHistory(ctx, later, 0, false))(t)
 	ok(t, c.Lease(ctx, "l", now))
 	ok(t, c.Release(ctx, "l"))
+	moves := must(c.Unjournaled(ctx, 0))(t)
+	ok(t, c.MarkJournaled(ctx, append(moves, catalog.Entry{ID: 1})))
+	must(c.LastMove(ctx))(t)
+	must(c.All(ctx, func(catalog.Entry) error { return nil }))(t)
+	ok(t, c.Remake(ctx, []catalog.Remade{{Repo: repo(t, "again"), Manifest: imageOf(t, oci.Descriptor{Digest: old, Size: 1}, nil, nil), Tags: []catalog.RemadeTag{{Name: "v1"}}}}))
 	must(c.Faults(ctx))(t)
 	must(c.KeptBlobs(ctx, 0, 0))(t)
 	must(c.KeptManifests(ctx, 0, 0))(t)

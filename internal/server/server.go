@@ -83,6 +83,7 @@ type parts struct {
 	identity *identity.Identity
 	registry *registry.Registry
 	loader   *loader
+	journal  *upkeep.Journal
 	api      *apiserver.Server
 	oci      http.Handler
 	url      *url.URL
@@ -197,6 +198,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.load(work) })
 	workers.Go(func() { p.sweep(work) })
 	workers.Go(func() { p.collect(work) })
+	workers.Go(func() { p.journal.Run(work) })
 	if p.cert != nil {
 		workers.Go(func() { p.cert.Watch(work, certificateEvery) })
 	}
@@ -297,7 +299,10 @@ func (p *parts) sweep(ctx context.Context) {
 }
 
 // doors makes what answers requests.
-func (p *parts) doors() error {
+func (p *parts) doors() (err error) {
+	if p.journal, err = upkeep.NewJournal(p.cat, p.store, p.cfg.Log); err != nil {
+		return err
+	}
 	p.identity = identity.New(p.cat, identity.Options{Log: p.cfg.Log})
 	rates := p.cfg.Limits.rates()
 	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},

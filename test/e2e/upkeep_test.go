@@ -131,3 +131,32 @@ func TestGC(t *testing.T) {
 	}
 	s.pulled(t, "keep/app", "v1", img)
 }
+
+// TestRebuild: the catalog is lost while the server is killed; it is made again from the
+// blob store, and the image is served after it is judged anew.
+func TestRebuild(t *testing.T) {
+	data := loadedData(t)
+	s := start(t, data)
+	one, two := smallImage(t, "first"), smallImage(t, "second")
+	s.push(t, "keep/app", "v1", one)
+	s.push(t, "keep/other", "v2", two)
+	check(t, s.stop())
+	check(t, os.Remove(filepath.Join(data, "catalog.db")))
+	upkeep(t, 2, "fsck", "--data", data)
+	r := upkeep(t, 0, "rebuild", "--data", data)
+	wantWords(t, "rebuild", r.stdout, "2 repositories with 2 manifests and 2 tags", "not restored:", "administrator")
+	upkeep(t, 2, "rebuild", "--data", data)
+	upkeep(t, 0, "fsck", "--data", data)
+
+	s = start(t, data)
+	s.pulled(t, "keep/app", "v1", one)
+	s.pulled(t, "keep/other", "v2", two)
+	three := smallImage(t, "third")
+	s.push(t, "keep/app", "v3", three)
+	check(t, s.stop())
+	check(t, os.WriteFile(filepath.Join(data, "catalog.db"), []byte("this is no catalog"), 0o600))
+	upkeep(t, 0, "rebuild", "--data", data, "--force")
+	s = start(t, data)
+	s.pulled(t, "keep/app", "v3", three)
+	s.pulled(t, "keep/app", "v1", one)
+}
