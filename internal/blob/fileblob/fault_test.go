@@ -140,8 +140,10 @@ func (f *faultFile) Truncate(size int64) error {
 	return f.disk.around("truncate "+f.name, func() error { return f.file.Truncate(size) })
 }
 
+// Sync waits for no disk: what a power cut leaves is for TestPowerLoss.
 func (f *faultFile) Sync() error {
-	return f.disk.around("sync "+f.name, f.file.Sync)
+	fail, _ := f.disk.next("sync " + f.name)
+	return fail
 }
 
 // Close always closes: the kernel gives the descriptor back also with an error.
