@@ -143,10 +143,12 @@ func (d Refusal) told() []string {
 		}
 		return out
 	}
+	said := map[string]bool{}
 	for _, r := range d.Reasons {
-		if r.Note {
-			continue
+		if r.Note || said[r.Message] {
+			continue // many layers may have the same fault
 		}
+		said[r.Message] = true
 		if len(out) < toldFindings {
 			out = append(out, strings.TrimSuffix(r.Message, "."))
 			continue

@@ -143,6 +143,7 @@ func TestRefusal(t *testing.T) {
 	held := policy.Verdict{Decision: policy.Quarantine, Policy: "default", Reasons: []policy.Reason{
 		{Rule: "note", Message: "some programs are unknown", Note: true},
 		{Rule: "critical-with-fix", Message: "CVE-9 in z 1 is critical", Finding: "CVE-9", Package: "z"},
+		{Rule: "critical-with-fix", Message: "CVE-8 in y 1 is critical", Finding: "CVE-8", Package: "y"},
 		{Rule: "critical-with-fix", Message: "CVE-8 in y 1 is critical", Finding: "CVE-8", Package: "y"}}}
 	var many []ExplainedFinding
 	for i := range 30 {
@@ -157,7 +158,7 @@ func TestRefusal(t *testing.T) {
 	}{
 		"findings that hold it back come first": {explain{findings: many}, 20,
 			[]string{"team/app:1 is quarantined: CVE-8 (high) in y 1, no fix yet; CVE-9 (high) in z 1 -> 2, fix: npm install z@2; CVE-0 ", "and 27 more", "pratique show team/app:1 --server https://r.example"}, nil},
-		"no explainer":            {nil, 0, []string{"CVE-9 in z 1 is critical; CVE-8 in y 1 is critical"}, []string{"unknown", "more"}},
+		"no explainer":            {nil, 0, []string{"CVE-9 in z 1 is critical; CVE-8 in y 1 is critical. "}, []string{"unknown", "more"}},
 		"an explainer that fails": {explain{err: errors.New("database is gone")}, 0, []string{"CVE-9 in z 1 is critical"}, []string{"database"}},
 		"nothing to explain":      {explain{}, 0, []string{"CVE-9 in z 1 is critical"}, nil},
 		"a hostile package name": {explain{findings: []ExplainedFinding{{ID: "CVE-9", Package: "z\x1b[2J\r\nAllowed\u202e", Version: strings.Repeat("9", 5000)}}}, 1,
@@ -186,7 +187,7 @@ func TestRefusal(t *testing.T) {
 				t.Errorf("message has %d bytes", len(e.Message))
 			}
 			d, ok := e.Detail.(Refusal)
-			if !ok || len(d.Findings) != tc.findings || d.Digest != p.Digest || d.Decision != policy.Quarantine || len(d.Reasons) != 3 {
+			if !ok || len(d.Findings) != tc.findings || d.Digest != p.Digest || d.Decision != policy.Quarantine || len(d.Reasons) != 4 {
 				t.Errorf("detail %+v", e.Detail)
 			}
 			_, err = readBlob(t, r, pusher, app, sum("layer"))
