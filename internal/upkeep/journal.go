@@ -15,6 +15,7 @@ import (
 
 	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/oci"
 )
 
 // Bounds of the journal.
@@ -78,7 +79,7 @@ func parseRecord(text string) (recordName, bool) {
 // What was acknowledged within the last second before the catalog was lost is lost with it.
 type Journal struct {
 	cat   *catalog.Catalog
-	store blob.Records
+	store JournalStore
 	log   *slog.Logger
 	now   func() time.Time
 	zip   *zstd.Encoder
@@ -89,8 +90,14 @@ type Journal struct {
 	standing int // in the last snapshot
 }
 
+// JournalStore is a store that keeps a journal beside its blobs.
+type JournalStore interface {
+	blob.Store
+	blob.Records
+}
+
 // NewJournal makes a Journal of a catalog in a store.
-func NewJournal(cat *catalog.Catalog, store blob.Records, log *slog.Logger) (*Journal, error) {
+func NewJournal(cat *catalog.Catalog, store JournalStore, log *slog.Logger) (*Journal, error) {
 	zip, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
@@ -148,8 +155,44 @@ func (j *Journal) Write(ctx context.Context) error {
 	}
 }
 
+// complete gives the store the bytes of the manifests that it lacks: a push that was killed,
+// or ran out of space, may have come as far as the catalog.
+func (j *Journal) complete(ctx context.Context, moves []catalog.Entry) error {
+	seen := map[string]bool{}
+	for _, e := range moves {
+		if e.Type == "" || seen[e.Digest] {
+			continue // gone by now, or looked for
+		}
+		seen[e.Digest] = true
+		d, err := oci.ParseDigest(e.Digest)
+		if err != nil {
+			return err
+		}
+		if _, err := j.store.Stat(ctx, d); !errors.Is(err, blob.ErrNotFound) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		m, err := j.cat.ManifestByDigest(ctx, d)
+		if errors.Is(err, catalog.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := putBytes(ctx, j.store, d, m.Raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // append writes one record.
 func (j *Journal) append(ctx context.Context, moves []catalog.Entry) error {
+	if err := j.complete(ctx, moves); err != nil {
+		return fmt.Errorf("bytes of manifests: %w", err)
+	}
 	n := segmentName(j.epoch, moves[0].ID, moves[len(moves)-1].ID)
 	if err := j.keep(ctx, n, moves); err != nil {
 		return err

@@ -155,11 +155,11 @@ func (r *rebuilder) fill(ctx context.Context, name string, j journaled) (err err
 
 // goOn begins the journal of the new catalog: until then the old one stands.
 func (r *rebuilder) goOn(ctx context.Context) error {
-	records, ok := r.store.(blob.Records)
+	store, ok := r.store.(JournalStore)
 	if !ok {
 		return errors.New("this store keeps no journal")
 	}
-	j, err := NewJournal(r.cat, records, slog.New(slog.DiscardHandler))
+	j, err := NewJournal(r.cat, store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

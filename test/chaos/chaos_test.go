@@ -192,5 +192,13 @@ func (c *campaign) last() error {
 	if err := c.server.stop(); err != nil {
 		return err
 	}
-	return audit(c.data)
+	return errors.Join(audit(c.data), c.fsck())
+}
+
+// fsck has the program itself check what is left.
+func (c *campaign) fsck() error {
+	if out, err := exec.Command(binary, "fsck", "--data", c.data).CombinedOutput(); err != nil {
+		return fmt.Errorf("fsck: %w\n%s", err, out)
+	}
+	return nil
 }
