@@ -18,6 +18,7 @@ type Blob struct {
 	Linked     bool // the repository has it; true of every Blob that was found
 	Referenced bool // a manifest of the repository names it
 	Served     bool // a manifest of the repository that the gate lets through names it
+	Trashed    bool // a manifest in the repository's trash names it
 	// LinkedAt is when it was last pushed to the repository, mounted there or touched.
 	LinkedAt time.Time
 }
@@ -26,7 +27,8 @@ const blobText = `
 select b.size, l.linked_at,
 	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id),
 	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id
-		and (select decision from verdicts v where v.manifest_id = n.manifest_id) = $3)
+		and (select decision from verdicts v where v.manifest_id = n.manifest_id) = $3),
+	exists (select 1 from trash_needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id)
 from links l
 join blobs b on b.id = l.blob_id
 where l.repository_id = (select id from repositories where name = $1)
@@ -37,7 +39,7 @@ where l.repository_id = (select id from repositories where name = $1)
 func (c *Catalog) Blob(ctx context.Context, repo oci.Repository, d oci.Digest) (Blob, error) {
 	b := Blob{Digest: d, Linked: true}
 	var linked int64
-	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &linked, &b.Referenced, &b.Served)
+	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &linked, &b.Referenced, &b.Served, &b.Trashed)
 	if err != nil {
 		return Blob{}, fmt.Errorf("blob %s of %s: %w", d, repo, asKnown(err))
 	}
@@ -77,12 +79,17 @@ func (c *Catalog) LinkBlob(ctx context.Context, from, to oci.Repository, d oci.D
 	return nil
 }
 
-// UnlinkBlob takes a blob out of repo; its bytes stay for garbage collection.
-// ErrNotFound if repo does not have it, ErrConflict while a manifest of repo names it.
-func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Digest) error {
+// UnlinkBlob takes a blob out of repo; its bytes stay for garbage collection. Manifests in
+// the trash of repo that need it go for good. ErrNotFound if repo does not have it,
+// ErrConflict while a manifest of repo names it.
+func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Digest, a Act) error {
+	a = c.actNow(a)
 	err := c.tx(ctx, func(t *tx) error {
 		var r, blob int64
 		if err := t.row(ctx, linkedText, repo.String(), d.String()).Scan(&r, &blob); err != nil {
+			return err
+		}
+		if err := t.purgeNeeding(ctx, r, blob, a); err != nil {
 			return err
 		}
 		// needs refers to links, so a blob that is needed stays even if the manifest is
@@ -91,7 +98,7 @@ func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 			return err
 		}
 		var size int64
-		if err := t.row(ctx, `update blobs set touched_at = $2 where id = $1 returning size`, blob, c.now().UnixMicro()).Scan(&size); err != nil {
+		if err := t.row(ctx, `update blobs set touched_at = $2 where id = $1 returning size`, blob, a.Now.UnixMicro()).Scan(&size); err != nil {
 			return err
 		}
 		return t.use(ctx, r, -size, 0)

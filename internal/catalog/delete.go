@@ -5,16 +5,18 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"pratique.dev/pratique/internal/oci"
 )
 
-// DeleteManifest takes a manifest and the tags that name it out of repo; with the last
-// repository that holds it, its verdict and inventory go too, and indexes that list it
-// become due. ErrNotFound or ErrNoRepository if repo does not hold it.
+// DeleteManifest takes a manifest and the tags that name it out of repo, to its trash if
+// a.Restore says so. With the last repository that holds it, indexes that list it become
+// due; with the last that has it in its trash, its verdict and inventory go. ErrNotFound or ErrNoRepository if repo does not hold it.
 func (c *Catalog) DeleteManifest(ctx context.Context, repo oci.Repository, d oci.Digest, a Act) error {
 	a = c.actNow(a)
-	err := c.tx(ctx, func(t *tx) error { return t.deleteManifest(ctx, repo, d, a) })
+	err := c.onConflict(ctx, func(t *tx) error { return t.deleteManifest(ctx, repo, d, a) })
 	if errors.Is(err, ErrNotFound) {
 		err = c.noRepository(ctx, repo, err)
 	}
@@ -38,6 +40,11 @@ func (t *tx) deleteManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 	if err != nil {
 		return err
 	}
+	if a.Restore > 0 {
+		if err := t.discard(ctx, repository, manifest, tags, a); err != nil {
+			return err
+		}
+	}
 	// Needs go with the holding.
 	if err := one(t.exec(ctx, `delete from holdings where repository_id = $1 and manifest_id = $2`, repository, manifest)); err != nil {
 		return err
@@ -45,33 +52,40 @@ func (t *tx) deleteManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 	if err := t.moved(ctx, repository, a, Move{Kind: MoveDelete, Digest: d}); err != nil {
 		return err
 	}
-	gone, err := t.exec(ctx, `delete from manifests where id = $1 and not exists (select 1 from holdings where manifest_id = $1)`, manifest)
+	gone, err := t.unheld(ctx, repository, manifest)
 	if err != nil {
 		return err
 	}
-	if gone > 0 {
+	if gone {
 		if err := t.parentsDue(ctx, d, a.Now); err != nil {
 			return err
 		}
+	}
+	if err := t.dropUnheld(ctx, manifest); err != nil {
+		return err
 	}
 	return t.use(ctx, repository, 0, -int64(len(tags)))
 }
 
 // untagAll removes all tags that name a manifest, and returns them; the caller counts them out.
-func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Digest, a Act) ([]string, error) {
+func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Digest, a Act) ([]trashedTag, error) {
 	// The holding first, as a push does that points a tag at it.
 	var held int64
 	if err := t.row(ctx, `select 1 from holdings where repository_id = $1 and manifest_id = $2`+t.engine.forUpdate, repository, manifest).Scan(&held); err != nil {
 		return nil, err
 	}
-	rows, err := t.query(ctx, `delete from tags where repository_id = $1 and manifest_id = $2 returning name`, repository, manifest)
-	tags, err := collect(rows, err, scanText)
+	rows, err := t.query(ctx, `delete from tags where repository_id = $1 and manifest_id = $2 returning name, closed`, repository, manifest)
+	tags, err := collect(rows, err, func(r *sql.Rows) (trashedTag, error) {
+		var tag trashedTag
+		return tag, r.Scan(&tag.Name, &tag.Closed)
+	})
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(tags, func(a, b trashedTag) int { return strings.Compare(a.Name, b.Name) })
 	moves := make([]Move, len(tags))
 	for i, tag := range tags {
-		moves[i] = Move{Kind: MoveUntag, Tag: tag, Digest: d}
+		moves[i] = Move{Kind: MoveUntag, Tag: tag.Name, Digest: d}
 	}
 	return tags, t.moved(ctx, repository, a, moves...)
 }

@@ -152,7 +152,7 @@ func TestUsage(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"push blob":   func(*rapid.T) { b := blobOf(); may(c.FinishUpload(ctx, "", r(), b.Digest, b.Size, now)) },
 				"mount":       func(*rapid.T) { may(c.LinkBlob(ctx, r(), r(), blobOf().Digest, now)) },
-				"delete blob": func(*rapid.T) { may(c.UnlinkBlob(ctx, r(), blobOf().Digest)) },
+				"delete blob": func(*rapid.T) { may(c.UnlinkBlob(ctx, r(), blobOf().Digest, byAnn())) },
 				"push": func(t *rapid.T) {
 					list := rapid.SliceOfNDistinct(rapid.SampledFrom(tags), 0, 3, rapid.ID).Draw(t, "tags")
 					_, err := c.PutManifest(ctx, catalog.NewManifest{Repo: r(), Manifest: manifest(), Tags: list, By: "ann", Now: now})
@@ -160,6 +160,9 @@ func TestUsage(t *testing.T) {
 				},
 				"delete tag": func(*rapid.T) { may(c.DeleteTag(ctx, r(), tag(), byAnn())) },
 				"delete":     func(*rapid.T) { may(c.DeleteManifest(ctx, r(), manifest().Digest, byAnn())) },
+				"discard":    func(*rapid.T) { may(c.DeleteManifest(ctx, r(), manifest().Digest, discarding())) },
+				"restore":    func(*rapid.T) { _, err := c.RestoreManifest(ctx, r(), manifest().Digest, byAnn()); may(err) },
+				"purge":      func(*rapid.T) { may(c.PurgeManifest(ctx, r(), manifest().Digest, byAnn())) },
 				"undo":       func(*rapid.T) { _, err := c.UndoTag(ctx, r(), tag(), byAnn()); may(err) },
 				"collect": func(*rapid.T) {
 					_, _, err := c.PruneLinks(ctx, catalog.LinkMark{}, now.Add(time.Second), 0, false)

@@ -70,7 +70,7 @@ func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err 
 	if err != nil {
 		return false, err
 	}
-	id, err := t.makeManifest(ctx, m, size)
+	id, found, err := t.makeManifest(ctx, m, size)
 	if err != nil {
 		return false, err
 	}
@@ -82,6 +82,11 @@ func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err 
 	if n > 0 {
 		if err := t.need(ctx, repository, id, blobs); err != nil {
 			return false, err
+		}
+		if found {
+			if err := t.fromTrash(ctx, repository, id, m.Manifest.Digest, m.Now); err != nil {
+				return false, err
+			}
 		}
 	}
 	return n > 0, t.putTags(ctx, repository, id, m, fresh, n > 0)
@@ -190,13 +195,13 @@ func (t *tx) checkChildren(ctx context.Context, repository int64, children []oci
 }
 
 // makeManifest returns the id of a manifest, which comes to be, Pending and due, if no
-// repository holds it yet. Until the transaction ends nobody can delete it.
-func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (int64, error) {
+// repository holds it yet or has it in its trash; found is then false. Until the transaction
+// ends nobody can delete it.
+func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (id int64, found bool, err error) {
 	d := m.Manifest.Digest
-	var id int64
-	err := t.row(ctx, `select id from manifests where digest = $1`+t.engine.forUpdate, d.String()).Scan(&id)
+	err = t.row(ctx, `select id from manifests where digest = $1`+t.engine.forUpdate, d.String()).Scan(&id)
 	if !errors.Is(err, sql.ErrNoRows) {
-		return id, err
+		return id, true, err
 	}
 	var subject, annotations any
 	if m.Manifest.Subject != nil {
@@ -205,7 +210,7 @@ func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (int64
 	if len(m.Manifest.Annotations) > 0 {
 		raw, err := json.Marshal(m.Manifest.Annotations)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		annotations = string(raw)
 	}
@@ -214,15 +219,15 @@ func (t *tx) makeManifest(ctx context.Context, m NewManifest, size int64) (int64
 		values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (digest) do update set digest = excluded.digest returning id`,
 		d.String(), m.Manifest.MediaType, m.Manifest.ArtifactType, subject, annotations, platforms(m.Manifest), size, m.Manifest.Raw).Scan(&id)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if err := t.makeVerdict(ctx, id, m.Manifest.IsIndex(), m.Now); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if err := t.makeChildren(ctx, id, m.Manifest); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return id, t.parentsDue(ctx, d, m.Now)
+	return id, false, t.parentsDue(ctx, d, m.Now)
 }
 
 // need writes down which blobs of the repository a manifest names.

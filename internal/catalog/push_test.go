@@ -59,15 +59,15 @@ func TestBlobs(t *testing.T) {
 			ok(t, c.LinkBlob(ctx, a, b, d, now))
 		}
 		equal(t, must(c.BlobRepositories(ctx, d))(t), []oci.Repository{a, b})
-		ok(t, c.UnlinkBlob(ctx, a, d))
-		wantErr(t, c.UnlinkBlob(ctx, a, d), catalog.ErrNotFound)
+		ok(t, c.UnlinkBlob(ctx, a, d, byAnn()))
+		wantErr(t, c.UnlinkBlob(ctx, a, d, byAnn()), catalog.ErrNotFound)
 		_, err := c.Blob(ctx, a, d)
 		wantErr(t, err, catalog.ErrNotFound)
 		must(c.Blob(ctx, b, d))(t)
 
 		m := pushImage(t, c, b, "img", "v1")
 		layer := m.Layers[1].Digest
-		wantErr(t, c.UnlinkBlob(ctx, b, layer), catalog.ErrConflict)
+		wantErr(t, c.UnlinkBlob(ctx, b, layer, byAnn()), catalog.ErrConflict)
 		equal(t, must(c.Blob(ctx, b, layer))(t), catalog.Blob{Digest: layer, Size: 9, Linked: true, Referenced: true, LinkedAt: now})
 		judge(t, c, m.Digest, policy.Quarantine, catalog.Counts{})
 		if got := must(c.Blob(ctx, b, layer))(t); got.Served {
@@ -92,7 +92,7 @@ func TestBlobs(t *testing.T) {
 			t.Errorf("a repository without manifests sees %+v", got)
 		}
 		ok(t, c.DeleteManifest(ctx, b, m.Digest, catalog.Act{}))
-		ok(t, c.UnlinkBlob(ctx, b, layer))
+		ok(t, c.UnlinkBlob(ctx, b, layer, byAnn()))
 	})
 }
 

@@ -45,7 +45,7 @@ func TestUnlinkBesidePush(t *testing.T) {
 			errs := atOnce(func() error {
 				_, err := c.PutManifest(ctx, catalog.NewManifest{Repo: r, Manifest: m, Tags: []string{"v1"}, Now: now})
 				return err
-			}, func() error { return c.UnlinkBlob(ctx, r, layer.Digest) })
+			}, func() error { return c.UnlinkBlob(ctx, r, layer.Digest, byAnn()) })
 			var missing *catalog.Missing
 			switch {
 			case errs[0] == nil && errors.Is(errs[1], catalog.ErrConflict):

@@ -196,11 +196,12 @@ func (c *Catalog) PostponeVerdict(ctx context.Context, d oci.Digest, until time.
 	return nil
 }
 
-// Verdict returns what was decided on a manifest. ErrNotFound if there is no such manifest.
+// Verdict returns what was decided on a manifest. ErrNotFound if no repository holds it.
 func (c *Catalog) Verdict(ctx context.Context, d oci.Digest) (policy.Verdict, Counts, error) {
 	var decision int64
 	var doc, counts string
-	err := c.read.row(ctx, `select v.decision, v.doc, v.counts from manifests m join verdicts v on v.manifest_id = m.id where m.digest = $1`, d.String()).
+	err := c.read.row(ctx, `select v.decision, v.doc, v.counts from manifests m join verdicts v on v.manifest_id = m.id
+		where m.digest = $1 and exists (select 1 from holdings h where h.manifest_id = m.id)`, d.String()).
 		Scan(&decision, &doc, &counts)
 	if err != nil {
 		return policy.Verdict{}, Counts{}, fmt.Errorf("verdict of %s: %w", d, asKnown(err))

@@ -243,7 +243,7 @@ func (l *lazySeeker) Close() error {
 }
 
 func (s *server) blobDelete(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := s.reg.DeleteBlob(r.Context(), c.repo, c.digest); err != nil {
+	if err := s.reg.DeleteBlob(r.Context(), c.by, c.repo, c.digest); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

@@ -97,7 +97,7 @@ func (r *Registry) spare(ctx context.Context, repo oci.Repository, b catalog.Blo
 // being sent (distribution-spec, "Mounting a blob from another repository"). from may
 // be zero: any repository will do. ok is false, and the client has to send the bytes,
 // where the caller may not read the blob there: so nobody reads by way of a mount
-// what the gate holds back.
+// what the gate holds back. What only the trash needs is mounted by nobody.
 func (r *Registry) Mount(ctx context.Context, by Caller, repo, from oci.Repository, d oci.Digest) (ok bool, err error) {
 	sources := []oci.Repository{from}
 	if from.IsZero() {
@@ -118,7 +118,7 @@ func (r *Registry) Mount(ctx context.Context, by Caller, repo, from oci.Reposito
 		}
 		if ok, err := readable(ctx, by, s, b); err != nil {
 			return false, err
-		} else if !ok {
+		} else if !ok || b.Trashed && !b.Referenced {
 			continue
 		}
 		err = r.cat.LinkBlob(ctx, s, repo, d, r.o.Now())
@@ -135,9 +135,10 @@ func (r *Registry) Mount(ctx context.Context, by Caller, repo, from oci.Reposito
 // maxSources bounds the repositories that a mount without a source looks into.
 const maxSources = 64
 
-// DeleteBlob takes a blob out of repo. It stays while a manifest of repo names it.
-func (r *Registry) DeleteBlob(ctx context.Context, repo oci.Repository, d oci.Digest) error {
-	err := r.cat.UnlinkBlob(ctx, repo, d)
+// DeleteBlob takes a blob out of repo, and what of its trash needs it for good. It stays
+// while a manifest of repo names it.
+func (r *Registry) DeleteBlob(ctx context.Context, by Caller, repo oci.Repository, d oci.Digest) error {
+	err := r.cat.UnlinkBlob(ctx, repo, d, r.act(by))
 	if errors.Is(err, catalog.ErrConflict) {
 		return oci.Errorf(oci.CodeUnsupported, "blob %s is part of a manifest in %s; delete that manifest first", d, repo)
 	}

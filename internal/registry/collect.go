@@ -96,7 +96,17 @@ func (c *collector) tell() {
 }
 
 // trash drops the manifests whose time in the trash is over.
-func (c *collector) trash(ctx context.Context) error { return ctx.Err() }
+func (c *collector) trash(ctx context.Context) error {
+	for more := true; more; c.tell() {
+		p, err := c.r.cat.PurgeTrash(ctx, c.r.o.Now(), collectBatch, c.o.DryRun)
+		if err != nil {
+			return err
+		}
+		c.done.Manifests += p.Removed
+		more = p.More
+	}
+	return nil
+}
 
 func (c *collector) links(ctx context.Context) error {
 	for mark, more := (catalog.LinkMark{}), true; more; c.tell() {

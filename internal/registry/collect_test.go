@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,11 +25,14 @@ type world struct {
 	reg   *Registry
 	store *memblob.Store
 	clock atomic.Int64 // microseconds
+	// window is how long what is deleted can be restored.
+	window time.Duration
 
 	links     map[link]time.Time // when last pushed, mounted or asked for
 	touched   map[oci.Digest]time.Time
 	manifests map[place]oci.Manifest // in a repository
 	stored    map[oci.Digest]time.Time
+	trash     map[place]trashed
 	known     []oci.Manifest // all that were ever made
 }
 
@@ -38,11 +42,17 @@ type (
 		repo   int
 		digest oci.Digest
 	}
+	trashed struct {
+		oci.Manifest
+		until time.Time
+	}
 )
 
 const (
 	worldRepos = 3
 	worldBlobs = 8
+	// worldWindow is how long what is deleted can be restored, if at all.
+	worldWindow = 2 * DefaultGrace
 )
 
 func worldRepo(i int) oci.Repository { return must(oci.ParseRepository(fmt.Sprintf("team/r%d", i))) }
@@ -52,14 +62,15 @@ func (w *world) now() time.Time { return time.UnixMicro(w.clock.Load()).UTC() }
 
 func newWorld(t *rapid.T) (*world, func()) {
 	w := &world{store: memblob.New(), links: map[link]time.Time{}, touched: map[oci.Digest]time.Time{},
-		manifests: map[place]oci.Manifest{}, stored: map[oci.Digest]time.Time{}}
+		manifests: map[place]oci.Manifest{}, trash: map[place]trashed{}, stored: map[oci.Digest]time.Time{}}
 	w.clock.Store(now.UnixMicro())
 	cat, err := catalog.Open(bg, "sqlite::memory:", catalog.WithClock(w.now))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.store.Now = w.now
-	w.reg = New(cat, w.store, Options{Now: w.now})
+	w.window = rapid.SampledFrom([]time.Duration{0, worldWindow}).Draw(t, "window")
+	w.reg = New(cat, w.store, Options{Now: w.now, Restore: func() time.Duration { return w.window }})
 	return w, func() { _ = cat.Close() }
 }
 
@@ -136,6 +147,7 @@ func (w *world) put(t *rapid.T, repo int, m oci.Manifest) {
 		return
 	}
 	w.manifests[place{repo, m.Digest}] = m
+	delete(w.trash, place{repo, m.Digest})
 	w.known = append(w.known, m)
 	if _, ok := w.stored[m.Digest]; !ok {
 		w.stored[m.Digest] = w.now()
@@ -152,18 +164,32 @@ func (w *world) needed(l link) bool {
 	return false
 }
 
+// trashNeeds is the first in the trash of the repository that names a blob.
+func (w *world) trashNeeds(l link) (place, bool) {
+	for h, m := range w.trash {
+		if h.repo == l.repo && slices.ContainsFunc(m.Blobs(), func(d oci.Descriptor) bool { return d.Digest == sum(worldBlob(l.blob)) }) {
+			return h, true
+		}
+	}
+	return place{}, false
+}
+
 // collected is what a collection leaves.
 func (w *world) collected() {
+	maps.DeleteFunc(w.trash, func(_ place, m trashed) bool { return !m.until.After(w.now()) })
 	before := w.now().Add(-DefaultGrace)
 	linked := map[oci.Digest]bool{}
 	for l, at := range w.links {
-		if at.Before(before) && !w.needed(l) {
+		if _, kept := w.trashNeeds(l); at.Before(before) && !w.needed(l) && !kept {
 			delete(w.links, l)
 			continue
 		}
 		linked[sum(worldBlob(l.blob))] = true
 	}
 	for h := range w.manifests {
+		linked[h.digest] = true
+	}
+	for h := range w.trash {
 		linked[h.digest] = true
 	}
 	for d, at := range w.touched {
@@ -268,16 +294,24 @@ func (w *world) actions() map[string]func(*rapid.T) {
 				t.Fatalf("delete: %v, want success: %v", err, had)
 			}
 			delete(w.manifests, place{r, m.Digest})
+			if had && w.window > 0 {
+				w.trash[place{r, m.Digest}] = trashed{m, w.now().Add(w.window)}
+			}
 		},
+		"restore": func(t *rapid.T) { w.takeOut(t, repo.Draw(t, "repo"), true) },
+		"purge":   func(t *rapid.T) { w.takeOut(t, repo.Draw(t, "repo"), false) },
 		"delete blob": func(t *rapid.T) {
 			l := link{repo.Draw(t, "repo"), blobs.Draw(t, "blob")}
 			_, had := w.links[l]
-			err := w.reg.DeleteBlob(bg, worldRepo(l.repo), sum(worldBlob(l.blob)))
+			err := w.reg.DeleteBlob(bg, pusher, worldRepo(l.repo), sum(worldBlob(l.blob)))
 			if want := had && !w.needed(l); (err == nil) != want {
 				t.Fatalf("delete: %v, want success: %v", err, want)
 			}
 			if err == nil {
 				delete(w.links, l)
+				for h, more := w.trashNeeds(l); more; h, more = w.trashNeeds(l) {
+					delete(w.trash, h)
+				}
 				w.touched[sum(worldBlob(l.blob))] = w.now()
 			}
 		},
@@ -300,6 +334,28 @@ func (w *world) actions() map[string]func(*rapid.T) {
 
 func (w *world) deleteManifest(repo int, d oci.Digest) error {
 	return w.reg.DeleteManifest(bg, Caller{Name: "ann"}, worldRepo(repo), oci.Reference{Digest: d})
+}
+
+// takeOut takes a manifest out of the trash, if it is there, back or for good.
+func (w *world) takeOut(t *rapid.T, repo int, back bool) {
+	if len(w.known) == 0 {
+		return
+	}
+	m := w.known[rapid.IntRange(0, len(w.known)-1).Draw(t, "manifest")]
+	h := place{repo, m.Digest}
+	_, had := w.trash[h]
+	var err error
+	if back {
+		_, err = w.reg.Restore(bg, pusher, worldRepo(repo), m.Digest)
+	} else {
+		err = w.reg.Purge(bg, pusher, worldRepo(repo), m.Digest)
+	}
+	if (err == nil) != had {
+		t.Fatalf("take %s out of the trash of repository %d: %v, want success: %v", m.Digest.Short(), repo, err, had)
+	}
+	if delete(w.trash, h); had && back {
+		w.manifests[h] = m
+	}
 }
 
 // ask does as a client before it pushes: what it is told to be there stays.
@@ -345,6 +401,7 @@ func (w *world) collectDuring(t *rapid.T, picked []int, repo int) {
 	for i, b := range picked {
 		l := link{repo, b}
 		w.manifests[place{repo, made[i].Digest}] = made[i]
+		delete(w.trash, place{repo, made[i].Digest})
 		w.known = append(w.known, made[i])
 		if w.links[l] = w.now(); sent[i] {
 			w.pushed(repo, b)

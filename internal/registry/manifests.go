@@ -168,7 +168,8 @@ func (r *Registry) StatManifest(ctx context.Context, repo oci.Repository, ref oc
 	return s, known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
 }
 
-// DeleteManifest takes a tag out of repo; or, by digest, a manifest with its tags.
+// DeleteManifest takes a tag out of repo; or, by digest, a manifest with its tags, to the
+// trash for as long as Options.Restore says.
 func (r *Registry) DeleteManifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) error {
 	var err error
 	if ref.Tag != "" {
@@ -181,6 +182,3 @@ func (r *Registry) DeleteManifest(ctx context.Context, by Caller, repo oci.Repos
 
 // explainWait bounds how long a refusal waits to be explained.
 const explainWait = 5 * time.Second
-
-// act is something that a caller does now.
-func (r *Registry) act(by Caller) catalog.Act { return catalog.Act{By: by.Name, Now: r.o.Now()} }

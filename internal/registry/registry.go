@@ -94,6 +94,9 @@ type Options struct {
 	Log       *slog.Logger     // default: discard
 	// Grace is how long Collect spares what nothing needs; default DefaultGrace.
 	Grace time.Duration
+	// Restore says how long a manifest that is deleted now can be restored; 0: it is gone at
+	// once. Default: always DefaultRestore.
+	Restore func() time.Duration
 	// MaxTransfers bounds the requests that bring blob bytes at the same time; beyond it
 	// they are told to come again. Default 256.
 	MaxTransfers int
@@ -132,6 +135,9 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 	}
 	if o.Grace <= 0 {
 		o.Grace = DefaultGrace
+	}
+	if o.Restore == nil {
+		o.Restore = func() time.Duration { return DefaultRestore }
 	}
 	if o.MaxTransfers <= 0 {
 		o.MaxTransfers = 256

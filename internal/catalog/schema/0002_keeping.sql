@@ -54,11 +54,12 @@ insert into history (repository_id, kind, tag, digest, at, caused_by)
 	from tags t join manifests m on m.id = t.manifest_id order by t.moved_at;
 
 -- Manifests that were deleted and can be restored until a time; tags is the JSON list
--- of those that named it.
+-- of those that named it, each with what was closed of it.
 create table trash (
 	repository_id integer not null references repositories (id),
 	manifest_id   integer not null references manifests (id),
 	tags          text not null,
+	closed        integer not null,
 	pushed_at     integer not null,
 	pushed_by     text not null,
 	deleted_at    integer not null,
