@@ -160,7 +160,7 @@ func (t *tx) remake(ctx context.Context, m Remade) error {
 			return err
 		}
 	}
-	id, err := t.makeManifest(ctx, NewManifest{Repo: m.Repo, Manifest: m.Manifest, By: m.PushedBy, Now: m.PushedAt}, size)
+	id, _, err := t.makeManifest(ctx, NewManifest{Repo: m.Repo, Manifest: m.Manifest, By: m.PushedBy, Now: m.PushedAt}, size)
 	if err != nil {
 		return err
 	}
