@@ -58,6 +58,18 @@ func (c *Catalog) Lease(ctx context.Context, name string, now time.Time) error {
 	return c.PutJob(ctx, leasePrefix+name, []byte("{}"), now)
 }
 
+// ReleaseAll ends all leases, as in a copy of a catalog, which nobody copies.
+func (c *Catalog) ReleaseAll(ctx context.Context) error {
+	err := c.tx(ctx, func(t *tx) error {
+		_, err := t.exec(ctx, `delete from jobs where name > 'lease.' and name < 'lease/'`)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end leases: %w", err)
+	}
+	return nil
+}
+
 // Release ends a lease.
 func (c *Catalog) Release(ctx context.Context, name string) error {
 	return c.DeleteJob(ctx, leasePrefix+name)

@@ -163,6 +163,7 @@ func useGarbage(t testing.TB, c *catalog.Catalog, r oci.Repository) {
 	must(c.PruneHistory(ctx, later, 0, false))(t)
 	ok(t, c.Lease(ctx, "l", now))
 	ok(t, c.Release(ctx, "l"))
+	ok(t, c.ReleaseAll(ctx))
 	moves := must(c.Unjournaled(ctx, 0))(t)
 	ok(t, c.MarkJournaled(ctx, append(moves, catalog.Entry{ID: 1})))
 	must(c.LastMove(ctx))(t)

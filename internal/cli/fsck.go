@@ -102,10 +102,7 @@ not check to the end.`,
 			} else {
 				err = writeChecked(cmd.OutOrStdout(), got)
 			}
-			if err == nil && got.Left > 0 {
-				err = &exitError{code: ExitRefused}
-			}
-			return err
+			return left(err, got.Left)
 		},
 	}
 	data.register(c)
@@ -118,20 +115,6 @@ not check to the end.`,
 
 // writeChecked prints what a check found.
 func writeChecked(w io.Writer, c upkeep.Checked) error {
-	var b strings.Builder
-	for _, p := range c.Problems {
-		state := ""
-		if p.Repaired {
-			state = " (repaired)"
-		}
-		fmt.Fprintf(&b, "%s %s%s\n", p.Kind, strings.TrimSpace(p.Digest+" "+p.Detail), state)
-		for _, i := range p.Images {
-			fmt.Fprintf(&b, "  needed by %s\n", i)
-		}
-	}
-	if c.Omitted > 0 {
-		fmt.Fprintf(&b, "and %d more\n", c.Omitted)
-	}
 	verdict := "sound"
 	switch n := len(c.Problems) + c.Omitted; {
 	case c.Left > 0:
@@ -139,7 +122,5 @@ func writeChecked(w io.Writer, c upkeep.Checked) error {
 	case n > 0:
 		verdict = fmt.Sprintf("%d problems, all repaired", n)
 	}
-	fmt.Fprintf(&b, "%s: %d manifests and %d blobs checked, %s read\n", verdict, c.Manifests, c.Blobs, sizeText(c.Bytes))
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeProblems(w, c.Problems, c.Omitted, fmt.Sprintf("%s: %d manifests and %d blobs checked, %s read", verdict, c.Manifests, c.Blobs, sizeText(c.Bytes)))
 }

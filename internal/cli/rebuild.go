@@ -45,12 +45,9 @@ missing was named; 2 it could not be done, and nothing was changed.`,
 			if out.json() {
 				err = writeJSON(cmd.OutOrStdout(), got)
 			} else {
-				_, err = fmt.Fprint(cmd.OutOrStdout(), rebuiltText(got))
+				err = writeProblems(cmd.OutOrStdout(), got.Problems, got.Omitted, rebuiltText(got))
 			}
-			if err == nil && len(got.Problems) > 0 {
-				err = &exitError{code: ExitRefused}
-			}
-			return err
+			return left(err, len(got.Problems))
 		},
 	}
 	data.register(c)
@@ -62,22 +59,13 @@ missing was named; 2 it could not be done, and nothing was changed.`,
 // rebuiltText says in words what a rebuild has made.
 func rebuiltText(r upkeep.Rebuilt) string {
 	var b strings.Builder
-	for _, p := range r.Problems {
-		fmt.Fprintf(&b, "%s %s\n", p.Kind, strings.TrimSpace(p.Digest+" "+p.Detail))
-		for _, i := range p.Images {
-			fmt.Fprintf(&b, "  needed by %s\n", i)
-		}
-	}
-	if r.Omitted > 0 {
-		fmt.Fprintf(&b, "and %d more\n", r.Omitted)
-	}
 	fmt.Fprintf(&b, "rebuilt %d repositories with %d manifests and %d tags\n", r.Repositories, r.Manifests, r.Tags)
 	if r.MovedAside != "" {
 		fmt.Fprintf(&b, "the catalog that was there is %s now\n", r.MovedAside)
 	}
-	b.WriteString("not restored:\n")
+	b.WriteString("not restored:")
 	for _, n := range r.NotRestored {
-		fmt.Fprintf(&b, "  %s\n", n)
+		fmt.Fprintf(&b, "\n  %s", n)
 	}
 	return b.String()
 }

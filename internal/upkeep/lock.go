@@ -9,8 +9,15 @@ import (
 )
 
 // Lock makes the data folder and takes it for this process. The lock goes with the
-// process, however it ends.
+// process, however it ends. A folder that is not restored whole is refused.
 func Lock(dir string) (unlock func(), err error) {
+	if _, err := os.Stat(filepath.Join(dir, restoringFile)); err == nil {
+		return nil, fmt.Errorf("a restore into %s was broken off; run it again, or empty the folder", dir)
+	}
+	return lockFolder(dir)
+}
+
+func lockFolder(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w; choose another with --data", err)
 	}

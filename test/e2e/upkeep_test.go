@@ -3,10 +3,12 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -159,4 +161,59 @@ func TestRebuild(t *testing.T) {
 	s = start(t, data)
 	s.pulled(t, "keep/app", "v3", three)
 	s.pulled(t, "keep/app", "v1", one)
+}
+
+// TestBackupAndRestore: a registry is backed up while images are pushed to it, and
+// destroyed; what was there at the backup is served from what is restored.
+func TestBackupAndRestore(t *testing.T) {
+	data, to := loadedData(t), filepath.Join(t.TempDir(), "backup")
+	s := start(t, data)
+	before := smallImage(t, "before")
+	s.push(t, "keep/app", "before", before)
+	upkeep(t, 0, "backup", "--data", data, to)
+	between := smallImage(t, "between")
+	s.push(t, "keep/app", "between", between)
+
+	stop, pushed := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				pushed <- nil
+				return
+			default:
+			}
+			body := fmt.Appendf(nil, "pushed during the backup %d", i)
+			a, err := s.try(http.MethodPost, "/v2/keep/app/blobs/uploads/?digest="+sha256Digest(body), bytes.NewReader(body), "application/octet-stream")
+			if err == nil && a.code != http.StatusCreated {
+				err = fmt.Errorf("push during the backup: %d: %s", a.code, a.body)
+			}
+			if err != nil {
+				pushed <- err
+				return
+			}
+		}
+	}()
+	r := upkeep(t, 0, "backup", "--data", data, to, "-o", "json")
+	close(stop)
+	check(t, <-pushed)
+	var g struct{ Blobs, Copied int }
+	check(t, json.Unmarshal([]byte(r.stdout), &g))
+	if g.Copied < 2 || g.Copied >= g.Blobs {
+		t.Errorf("the second backup copied %d of %d blobs", g.Copied, g.Blobs)
+	}
+	check(t, s.end(syscall.SIGKILL))
+	s.once.Do(func() {}) // it has ended
+	check(t, os.RemoveAll(data))
+
+	again := filepath.Join(t.TempDir(), "data")
+	upkeep(t, 0, "restore", to, "--data", again)
+	upkeep(t, 2, "restore", to, "--data", again)
+	upkeep(t, 0, "fsck", "--data", again)
+	s = start(t, again)
+	s.pulled(t, "keep/app", "before", before)
+	s.pulled(t, "keep/app", "between", between)
+	after := smallImage(t, "after")
+	s.push(t, "keep/app", "after", after)
+	s.pulled(t, "keep/app", "after", after)
 }
