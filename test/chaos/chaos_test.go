@@ -9,6 +9,7 @@ package chaos
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -172,7 +173,8 @@ func (c *campaign) each(do func(*worker) error, more ...func() error) error {
 	return errors.Join(errs...)
 }
 
-// last reads everything back, and collects what is garbage by then.
+// last reads everything back, has garbage collected, reads it again, and has the catalog
+// made anew from the blob store alone.
 func (c *campaign) last() error {
 	if err := c.start(); err != nil {
 		return err
@@ -180,25 +182,58 @@ func (c *campaign) last() error {
 	if err := c.server.ready(true); err != nil {
 		return err
 	}
-	if err := c.each(func(w *worker) error { return w.check(c.server, true) }); err != nil {
+	if err := c.all(); err != nil {
 		return err
 	}
 	if err := c.collect(); err != nil {
 		return err
 	}
-	if err := c.each(func(w *worker) error { return w.check(c.server, true) }); err != nil {
+	if err := errors.Join(c.all(), c.server.stop()); err != nil {
 		return err
 	}
-	if err := c.server.stop(); err != nil {
+	if err := errors.Join(audit(c.data), c.run("fsck")); err != nil {
 		return err
 	}
-	return errors.Join(audit(c.data), c.fsck())
+	return c.rebuild()
 }
 
-// fsck has the program itself check what is left.
-func (c *campaign) fsck() error {
-	if out, err := exec.Command(binary, "fsck", "--data", c.data).CombinedOutput(); err != nil {
-		return fmt.Errorf("fsck: %w\n%s", err, out)
+func (c *campaign) all() error {
+	return c.each(func(w *worker) error { return w.check(c.server, true) })
+}
+
+// rebuild loses the catalog. What the blob store tells nothing of is lost with it: uploads
+// under way, and blobs that no manifest names.
+func (c *campaign) rebuild() error {
+	for _, name := range []string{"catalog.db", "catalog.db-wal", "catalog.db-shm"} {
+		if err := os.Remove(filepath.Join(c.data, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := c.run("rebuild"); err != nil {
+		return err
+	}
+	for _, w := range c.workers {
+		w.uploads = nil
+		for _, b := range w.blobs {
+			b.touched = time.Time{}
+		}
+	}
+	if err := c.start(); err != nil {
+		return err
+	}
+	if err := c.server.ready(true); err != nil {
+		return err
+	}
+	if err := c.all(); err != nil {
+		return fmt.Errorf("after a rebuild: %w", err)
+	}
+	return errors.Join(c.server.stop(), audit(c.data), c.run("fsck"))
+}
+
+// run runs a command of the program on the data folder.
+func (c *campaign) run(command string) error {
+	if out, err := exec.Command(binary, command, "--data", c.data).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", command, err, out)
 	}
 	return nil
 }

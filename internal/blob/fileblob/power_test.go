@@ -81,6 +81,9 @@ func (d *memDisk) OpenFile(name string, flag int, _ fs.FileMode) (file, error) {
 		d.files[name] = n
 		d.pending = append(d.pending, change{to: name, node: n})
 	}
+	if flag&os.O_TRUNC != 0 {
+		n.now = nil
+	}
 	return &memFile{disk: d, name: name, node: n}, nil
 }
 
@@ -307,11 +310,12 @@ type powerModel struct {
 	store   *Store
 	uploads []*promise
 	blobs   map[oci.Digest]bool // committed and not deleted
+	record  []string            // what the record may hold: the last content kept, and one under way
 }
 
 func startPower(d *memDisk) (*powerModel, error) {
 	s, err := newStore(d, "disk")
-	return &powerModel{disk: d, store: s, blobs: map[oci.Digest]bool{}}, err
+	return &powerModel{disk: d, store: s, blobs: map[oci.Digest]bool{}, record: []string{""}}, err
 }
 
 func (m *powerModel) begin(t *rapid.T) error {
@@ -336,7 +340,7 @@ func (m *powerModel) one(t *rapid.T) error {
 	}
 	i := rapid.IntRange(0, len(m.uploads)-1).Draw(t, "upload")
 	p := m.uploads[i]
-	switch rapid.SampledFrom([]string{"begin", "write", "write", "save", "resume", "commit", "commit", "abort", "delete"}).Draw(t, "do") {
+	switch rapid.SampledFrom([]string{"begin", "write", "write", "save", "resume", "commit", "commit", "abort", "delete", "keep"}).Draw(t, "do") {
 	case "begin":
 		return m.begin(t)
 	case "write":
@@ -357,6 +361,13 @@ func (m *powerModel) one(t *rapid.T) error {
 	case "abort":
 		m.uploads = slices.Delete(m.uploads, i, i+1)
 		return p.up.Abort(ctx)
+	case "keep":
+		next := strings.Repeat("x", 1+len(m.record[0]))
+		m.record = []string{m.record[0], next}
+		if err := m.store.Keep(ctx, "record", []byte(next)); err != nil {
+			return err
+		}
+		m.record = []string{next}
 	case "delete":
 		if len(m.blobs) > 0 {
 			d := slices.MinFunc(slices.Collect(maps.Keys(m.blobs)), func(a, b oci.Digest) int { return strings.Compare(a.Hex(), b.Hex()) })
@@ -417,6 +428,13 @@ func (m *powerModel) owed(disk *memDisk) error {
 		if !seen[d] {
 			return fmt.Errorf("%s was committed and is gone", d.Short())
 		}
+	}
+	got, err := s.Record(context.Background(), "record")
+	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	if !slices.Contains(m.record, string(got)) {
+		return fmt.Errorf("the record holds %q, and %q was kept", got, m.record)
 	}
 	for _, p := range m.uploads {
 		if p.saved == 0 {

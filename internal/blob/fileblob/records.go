@@ -113,10 +113,14 @@ func (s *Store) keep(name string, content []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = s.disk.Rename(temp, path.Join(journalDir, name))
 	}
-	if err := s.disk.Rename(temp, path.Join(journalDir, name)); err != nil {
+	if err != nil {
+		if e := s.disk.Remove(temp); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 		return err
 	}
 	return s.syncDir(journalDir)
