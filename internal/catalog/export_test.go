@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -22,6 +23,8 @@ var HotTexts = map[string]string{
 	"manifest by digest": manifestByDigest,
 	"served by tag":      servedByTag,
 	"served by digest":   servedByDigest,
+	"blobs on a list":    fmt.Sprintf(blobsOnList, marks(2, 256)),
+	"manifests on one":   fmt.Sprintf(manifestsOnList, marks(2, 256)),
 	"manifest anywhere":  manifestAnywhere,
 	"blob":               blobText,
 	"linked":             linkedText,

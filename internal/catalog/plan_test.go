@@ -55,6 +55,17 @@ func TestNoStatementScansATable(t *testing.T) {
 	}
 }
 
+// However long the list is, it is looked up digest by digest, and not among all that a
+// repository has.
+func TestListsAreLookedUp(t *testing.T) {
+	c := catalogtest.Open(t)
+	for text, first := range map[string]string{"blobs on a list": "SEARCH b USING INDEX", "manifests on one": "SEARCH m USING INDEX"} {
+		if steps := c.Plan(t.Context(), t, catalog.HotTexts[text]); !strings.HasPrefix(steps[0], first) {
+			t.Errorf("%s: %q, want it to begin with %s", text, steps, first)
+		}
+	}
+}
+
 // useEverything calls every method once or more.
 func useEverything(t testing.TB, c *catalog.Catalog) {
 	t.Helper()

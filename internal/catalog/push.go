@@ -119,6 +119,15 @@ func (t *tx) putTags(ctx context.Context, repository, manifest int64, m NewManif
 	return t.use(ctx, repository, 0, made)
 }
 
+// The blobs and the manifests of a repository that are on a list. Were it not told by "cross
+// join" which table comes first, SQLite would look through all that the repository has.
+const (
+	blobsOnList = `select b.digest, b.id, b.size from blobs b cross join links l
+		where l.repository_id = $1 and l.blob_id = b.id and b.damaged_at is null and b.digest in (%s)`
+	manifestsOnList = `select m.digest, m.content_size from manifests m cross join holdings h
+		where h.repository_id = $1 and h.manifest_id = m.id and m.digest in (%s)`
+)
+
 // checkParts returns the size of all that a manifest consists of, and the ids of its blobs.
 func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (size int64, blobs []int64, err error) {
 	if m.IsIndex() {
@@ -132,8 +141,7 @@ func (t *tx) checkParts(ctx context.Context, repository int64, m oci.Manifest) (
 		foreign[d.Digest.String()] = i > 0 && len(d.URLs) > 0
 	}
 	has := make(map[string]int64, len(want))
-	err = t.eachOf(ctx, `select b.digest, b.id, b.size from blobs b join links l on l.repository_id = $1 and l.blob_id = b.id
-		where b.damaged_at is null and b.digest in (%s)`,
+	err = t.eachOf(ctx, blobsOnList,
 		repository, slices.Sorted(maps.Keys(want)), func(rows *sql.Rows) error {
 			var digest string
 			var id, size int64
@@ -169,7 +177,7 @@ func (t *tx) checkChildren(ctx context.Context, repository int64, children []oci
 	for _, d := range children {
 		want[d.Digest.String()] = true
 	}
-	err = t.eachOf(ctx, `select m.digest, m.content_size from manifests m join holdings h on h.repository_id = $1 and h.manifest_id = m.id where m.digest in (%s)`,
+	err = t.eachOf(ctx, manifestsOnList,
 		repository, slices.Sorted(maps.Keys(want)), func(rows *sql.Rows) error {
 			var digest string
 			var n int64
