@@ -20,6 +20,7 @@ const (
 	PathImport     = "/api/v1/advisories/import"
 	PathStatus     = "/api/v1/status" // GET -> Status
 	PathGC         = "/api/v1/gc"     // POST ?dryRun=true -> a CollectEvent a line
+	PathRules      = "/api/v1/rules"  // GET, PUT a document -> Rules
 )
 
 // MaxPage is the most images that one page holds, and how many it holds unless asked.

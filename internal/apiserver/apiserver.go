@@ -133,6 +133,8 @@ var routes = []route{
 	{"POST " + api.PathImport, access.AdvisoriesWrite, nil, (*Server).importAdvisories},
 	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
 	{"POST " + api.PathGC, access.RegistryConfigure, nil, (*Server).collect},
+	{"GET " + api.PathRules, access.RegistryConfigure, nil, (*Server).rules},
+	{"PUT " + api.PathRules, access.RegistryConfigure, nil, (*Server).setRules},
 }
 
 // Bounds of a request's time. A body that brings nothing for bodyTimeout is given up,

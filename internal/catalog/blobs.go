@@ -9,6 +9,7 @@ import (
 
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/rules"
 )
 
 // Blob is a blob as one repository sees it.
@@ -71,7 +72,7 @@ func (c *Catalog) LinkBlob(ctx context.Context, from, to oci.Repository, d oci.D
 		if _, err := t.exec(ctx, `update blobs set touched_at = $2 where id = $1`, blob, now.UnixMicro()); err != nil {
 			return err
 		}
-		return t.link(ctx, r, blob, now)
+		return t.linkWithin(ctx, r, blob, now)
 	})
 	if err != nil {
 		return fmt.Errorf("mount %s of %s in %s: %w", d, from, to, err)
@@ -142,6 +143,16 @@ func (t *tx) makeRepository(ctx context.Context, repo oci.Repository, now time.T
 
 // link makes a blob part of a repository, or as one that just became so.
 func (t *tx) link(ctx context.Context, repository, blob int64, now time.Time) error {
+	return t.linkIf(ctx, repository, blob, now, func(rules.Usage) error { return nil })
+}
+
+// linkWithin is link within the repository's quotas.
+func (t *tx) linkWithin(ctx context.Context, repository, blob int64, now time.Time) error {
+	return t.linkIf(ctx, repository, blob, now, func(add rules.Usage) error { return t.fits(ctx, repository, add) })
+}
+
+// linkIf asks fits about what is added to the repository, if anything is.
+func (t *tx) linkIf(ctx context.Context, repository, blob int64, now time.Time, fits func(add rules.Usage) error) error {
 	for range maxTries {
 		n, err := t.exec(ctx, `insert into links (repository_id, blob_id, linked_at) values ($1, $2, $3)
 			on conflict (repository_id, blob_id) do nothing`, repository, blob, now.UnixMicro())
@@ -149,9 +160,14 @@ func (t *tx) link(ctx context.Context, repository, blob int64, now time.Time) er
 			return err
 		}
 		if n > 0 {
-			_, err := t.exec(ctx, `insert into usage (repository_id, bytes, tags) select $1, size, 0 from blobs where id = $2
-				on conflict (repository_id) do update set bytes = usage.bytes + excluded.bytes`, repository, blob)
-			return err
+			var add rules.Usage
+			if err := t.row(ctx, `select size from blobs where id = $1`, blob).Scan(&add.Bytes); err != nil {
+				return err
+			}
+			if err := fits(add); err != nil {
+				return err
+			}
+			return t.use(ctx, repository, add.Bytes, 0)
 		}
 		n, err = t.exec(ctx, `update links set linked_at = $3 where repository_id = $1 and blob_id = $2`, repository, blob, now.UnixMicro())
 		if err != nil || n > 0 {

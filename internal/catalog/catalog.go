@@ -44,6 +44,7 @@ type Catalog struct {
 	read   *pool
 	write  *pool
 	group  *group // of transactions that are committed together; SQLite's
+	memory *memory
 	now    func() time.Time
 	log    *slog.Logger
 	zip    *zstd.Encoder
@@ -93,7 +94,9 @@ func Open(ctx context.Context, dsn string, options ...Option) (*Catalog, error) 
 	if c.engine, c.write, c.read, err = openPools(dsn, c.vfs); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
+	c.memory = &memory{}
 	c.group = newGroup(c.write, c.engine)
+	c.group.memory = c.memory
 	if err := c.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog: %w", asKnown(err)), c.Close())
 	}

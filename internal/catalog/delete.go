@@ -85,6 +85,9 @@ func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Dig
 	slices.SortFunc(tags, func(a, b trashedTag) int { return strings.Compare(a.Name, b.Name) })
 	moves := make([]Move, len(tags))
 	for i, tag := range tags {
+		if err := t.guardTag(ctx, repository, tag.Name, d, "be deleted"); err != nil {
+			return nil, err
+		}
 		moves[i] = Move{Kind: MoveUntag, Tag: tag.Name, Digest: d}
 	}
 	return tags, t.moved(ctx, repository, a, moves...)
@@ -119,6 +122,9 @@ func (t *tx) deleteTag(ctx context.Context, repo oci.Repository, tag string, a A
 	}
 	if len(named) == 0 {
 		return ErrNotFound
+	}
+	if err := t.guardTag(ctx, repository, tag, named[0], "be deleted"); err != nil {
+		return err
 	}
 	if err := t.moved(ctx, repository, a, Move{Kind: MoveUntag, Tag: tag, Digest: named[0]}); err != nil {
 		return err

@@ -26,6 +26,7 @@ const (
 type group struct {
 	p      *pool
 	engine engine
+	memory *memory
 	leader chan struct{} // holds a token while somebody leads
 	time   time.Duration // groupTime
 
@@ -237,7 +238,7 @@ func (g *group) begin(derived bool) (t *tx, end func(), err error) {
 		return nil, nil, fmt.Errorf("begin: %w", err)
 	}
 	var once sync.Once
-	t = &tx{Tx: raw, engine: g.engine, p: g.p, grouped: true}
+	t = &tx{Tx: raw, engine: g.engine, p: g.p, memory: g.memory, grouped: true}
 	return t, func() {
 		once.Do(func() {
 			_ = raw.Rollback() // a full disk has done so already

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/rules"
 )
 
 // Kinds of a Move.
@@ -92,6 +93,11 @@ func (t *tx) point(ctx context.Context, repository, manifest int64, tag string, 
 		}
 		if err != nil {
 			return pointed{}, err
+		}
+		if was != manifest {
+			if err := t.guardMove(ctx, repository, tag, was); err != nil {
+				return pointed{}, err
+			}
 		}
 		_, err = t.exec(ctx, `update tags set manifest_id = $3, moved_at = $4, moved_by = $5 where repository_id = $1 and name = $2`,
 			repository, tag, manifest, a.Now.UnixMicro(), a.By)
@@ -228,6 +234,9 @@ func (t *tx) pointBack(ctx context.Context, repository, manifest int64, tag stri
 		return err
 	}
 	if p.made {
+		if err := t.fits(ctx, repository, rules.Usage{Tags: 1}); err != nil {
+			return err
+		}
 		return t.use(ctx, repository, 0, 1)
 	}
 	return nil

@@ -129,6 +129,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	_, _, err = c.Verdict(ctx, amd.Digest)
 	ok(t, err)
 	useGarbage(t, c, r)
+	useRules(t, c, r)
 	ok(t, c.DeleteTag(ctx, r, "v1", catalog.Act{}))
 	must(c.UndoTag(ctx, r, "v1", catalog.Act{}))(t)
 	ok(t, c.DeleteManifest(ctx, r, amd.Digest, catalog.Act{}))
@@ -152,6 +153,20 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.PutSettingOnce(ctx, "k", nil))(t)
 	ok(t, c.PutSetting(ctx, "k", nil))
 	must(c.Setting(ctx, "k"))(t)
+}
+
+// useRules calls what rules are asked in.
+func useRules(t testing.TB, c *catalog.Catalog, r oci.Repository) {
+	t.Helper()
+	ctx := t.Context()
+	must(c.PutRules(ctx, []byte(`{immutable: [{repositories: "none"}], quotas: [{prefix: "", bytes: 10GiB, tags: 1000}]}`)))(t)
+	_, _, err := c.Rules(ctx)
+	ok(t, err)
+	must(c.Usage(ctx, "a"))(t)
+	ok(t, c.CheckQuota(ctx, r))
+	pushImage(t, c, r, "ruled", "ruled")
+	pushImage(t, c, r, "ruled again", "ruled")
+	ok(t, c.DeleteTag(ctx, r, "ruled", catalog.Act{}))
 }
 
 // useGarbage calls the methods of collections and long jobs.

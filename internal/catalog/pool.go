@@ -125,6 +125,7 @@ type tx struct {
 	*sql.Tx
 	engine engine
 	p      *pool
+	memory *memory
 	fresh  []string // texts that had no prepared form yet
 	// grouped: it is not one caller's alone, and must not end with the context of one.
 	grouped bool
@@ -265,7 +266,7 @@ func (c *Catalog) txOnce(ctx context.Context, do func(*tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	t := &tx{Tx: raw, engine: c.engine, p: c.write}
+	t := &tx{Tx: raw, engine: c.engine, p: c.write, memory: c.memory}
 	defer raw.Rollback() // after Commit a no-op; ends the transaction also when do panics
 	if err := do(t); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/rules"
 )
 
 // NewManifest is a manifest that is put.
@@ -114,6 +115,9 @@ func (t *tx) putTags(ctx context.Context, repository, manifest int64, m NewManif
 		}
 	}
 	if err := t.moved(ctx, repository, a, moves...); err != nil {
+		return err
+	}
+	if err := t.fits(ctx, repository, rules.Usage{Tags: made}); err != nil {
 		return err
 	}
 	return t.use(ctx, repository, 0, made)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/rules"
 )
 
 // Trashed is a deleted manifest that can be restored.
@@ -215,7 +216,11 @@ func (t *tx) restore(ctx context.Context, repo oci.Repository, d oci.Digest, a A
 	if err := t.moved(ctx, repository, a, moves...); err != nil {
 		return out, err
 	}
-	return out, t.use(ctx, repository, 0, int64(len(out.Tags)))
+	add := rules.Usage{Tags: int64(len(out.Tags))}
+	if err := t.fits(ctx, repository, add); err != nil {
+		return out, err
+	}
+	return out, t.use(ctx, repository, 0, add.Tags)
 }
 
 // PurgeManifest removes a manifest from the trash of repo for good. ErrNotFound if it is not

@@ -90,7 +90,7 @@ func (c *Catalog) FinishUpload(ctx context.Context, id string, repo oci.Reposito
 		if err != nil {
 			return err
 		}
-		return t.link(ctx, r, b, now)
+		return t.linkWithin(ctx, r, b, now)
 	})
 	if err != nil {
 		return fmt.Errorf("finish upload %s of %s to %s: %w", id, d, repo, err)

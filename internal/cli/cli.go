@@ -17,7 +17,7 @@ import (
 // Exit codes. Every command documents which of them it uses.
 const (
 	ExitOK      = 0
-	ExitRefused = 1 // scan: the image would be quarantined; fsck, rebuild, backup, restore: problems are left
+	ExitRefused = 1 // scan: the image would be quarantined; fsck, rebuild, backup, restore: problems are left; rules: the document is not right
 	ExitError   = 2 // the command could not do what was asked, or could not tell
 )
 
@@ -93,6 +93,7 @@ commands that fix them.`,
 	root.SetVersionTemplate("pratique {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newGC(), newFsck(), newRebuild(), newBackup(), newRestore(), newVersion())
+	root.AddCommand(newRules())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})

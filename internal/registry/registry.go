@@ -19,6 +19,7 @@ import (
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/rules"
 )
 
 // Examiner looks at a layer while it is pushed. Its methods return at once and must
@@ -95,7 +96,7 @@ type Options struct {
 	// Grace is how long Collect spares what nothing needs; default DefaultGrace.
 	Grace time.Duration
 	// Restore says how long a manifest that is deleted now can be restored; 0: it is gone at
-	// once. Default: always DefaultRestore.
+	// once. Default: as the rules say.
 	Restore func() time.Duration
 	// MaxTransfers bounds the requests that bring blob bytes at the same time; beyond it
 	// they are told to come again. Default 256.
@@ -137,7 +138,7 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 		o.Grace = DefaultGrace
 	}
 	if o.Restore == nil {
-		o.Restore = func() time.Duration { return DefaultRestore }
+		o.Restore = func() time.Duration { return restoreByRules(cat, o.Log) }
 	}
 	if o.MaxTransfers <= 0 {
 		o.MaxTransfers = 256
@@ -164,6 +165,7 @@ func (noExaminer) Abort(string)                                               {}
 func known(err error, code, what string) error {
 	var missing *catalog.Missing
 	var size *catalog.Size
+	var refusal *rules.Refusal
 	switch {
 	case err == nil:
 		return nil
@@ -175,6 +177,8 @@ func known(err error, code, what string) error {
 			field = fmt.Sprintf("layers[%d]", size.Blob-1)
 		}
 		return oci.Errorf(oci.CodeManifestInvalid, "%s.size is %d, but blob %s has %d bytes", field, size.Stated, size.Digest, size.Has)
+	case errors.As(err, &refusal):
+		return oci.Errorf(oci.CodeDenied, "%s", refusal.Message)
 	case errors.Is(err, catalog.ErrCondition):
 		return oci.Errorf(oci.CodePrecondition, "%s is not what the request's If-Match or If-None-Match asks for; nothing was changed", what)
 	case errors.Is(err, catalog.ErrNoRepository):

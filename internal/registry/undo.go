@@ -4,15 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
+	"pratique.dev/pratique/internal/rules"
 )
 
-// DefaultRestore is how long a deleted manifest can be restored.
-const DefaultRestore = 7 * 24 * time.Hour
+// restoreByRules is how long the rules let a deleted manifest be restored. It is asked at a
+// deletion, whose own transaction will tell of a catalog that cannot be read.
+func restoreByRules(cat *catalog.Catalog, log *slog.Logger) time.Duration {
+	held, _, err := cat.Rules(context.Background())
+	if err != nil {
+		log.Error("the rules could not be read: what is deleted can be restored for as long as without rules", "err", err)
+		return time.Duration(rules.DefaultRestore)
+	}
+	return time.Duration(held.Restore)
+}
 
 // act is something that a caller does now.
 func (r *Registry) act(by Caller) catalog.Act {

@@ -13,6 +13,7 @@ import (
 	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/rules"
 )
 
 // lockWait is how long a request waits for another one on the same upload, such as
@@ -42,6 +43,9 @@ func (r *Registry) BeginUpload(ctx context.Context, by Caller, repo oci.Reposito
 	}
 	if open >= r.o.MaxOpenUploads {
 		return Status{}, oci.Errorf(oci.CodeTooManyRequests, "%s has %d uploads that are begun and not ended, which is the limit; end or cancel some, or wait until they are given up", by.Name, open)
+	}
+	if err := r.cat.CheckQuota(ctx, repo); err != nil {
+		return Status{}, known(err, oci.CodeNameUnknown, repo.String())
 	}
 	up, err := r.store.Begin(ctx, a)
 	if err != nil {
@@ -211,6 +215,9 @@ func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, c Chunk, d 
 		return err
 	}
 	defer leave()
+	if err := r.cat.CheckQuota(ctx, repo); err != nil {
+		return known(err, oci.CodeNameUnknown, repo.String())
+	}
 	b, err := r.store.Begin(ctx, d.Algorithm())
 	if err != nil {
 		return known(err, oci.CodeBlobUploadInvalid, "upload")
@@ -240,6 +247,13 @@ func (r *Registry) commit(ctx context.Context, up opened, repo oci.Repository, d
 	}
 	if err := r.cat.FinishUpload(ctx, row, repo, d, size, r.o.Now()); err != nil {
 		r.o.Examiner.Abort(up.id)
+		var refusal *rules.Refusal
+		if errors.As(err, &refusal) && row != "" {
+			// Its bytes went to where garbage is collected; there is nothing to go on with.
+			if e := r.cat.DeleteUpload(ctx, row); e != nil && !errors.Is(e, catalog.ErrNotFound) {
+				return e
+			}
+		}
 		return unknownUpload(err, up.id)
 	}
 	r.o.Examiner.Commit(up.id, d)

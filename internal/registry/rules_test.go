@@ -1,0 +1,60 @@
+package registry
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"pratique.dev/pratique/internal/blob/memblob"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/catalog/catalogtest"
+	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/rules"
+)
+
+// TestRestoreByRules: what is deleted can be had back for as long as the rules say.
+func TestRestoreByRules(t *testing.T) {
+	cat := catalogtest.Open(t)
+	r := New(cat, memblob.New(), Options{})
+	for _, tc := range []struct{ document, want string }{
+		{"", "7d"}, {"restore: 1h", "1h"}, {"restore: 0s", "0s"},
+	} {
+		if _, err := cat.PutRules(bg, []byte(tc.document)); err != nil {
+			t.Fatal(err)
+		}
+		if got := rules.Duration(r.act(pusher).Restore).String(); got != tc.want {
+			t.Errorf("%q: %s, want %s", tc.document, got, tc.want)
+		}
+	}
+}
+
+// TestQuotaRefusesUploads: a repository whose quota is used up takes no upload; one that would
+// exceed it is refused at its end, and leaves nothing to go on with.
+func TestQuotaRefusesUploads(t *testing.T) {
+	cat := catalogtest.Open(t)
+	r := New(cat, memblob.New(), Options{})
+	if _, err := cat.PutRules(bg, []byte(`quotas: [{prefix: "team/", bytes: 10}]`)); err != nil {
+		t.Fatal(err)
+	}
+	push(t, r, app, "12345")
+	id := begin(t, r)
+	err := r.FinishUpload(bg, app, id, chunk(0, "abcdef"), sum("abcdef"))
+	wantCode(t, "finish", err, oci.CodeDenied)
+	if !strings.Contains(err.Error(), `"team/"`) || !strings.Contains(err.Error(), "5B of 10B") {
+		t.Errorf("it says %q", err)
+	}
+	if _, err := r.UploadStatus(bg, app, id); !errors.Is(err, &oci.Error{Code: oci.CodeBlobUploadUnknown}) {
+		t.Errorf("the upload: %v", err)
+	}
+	if _, err := cat.Blob(bg, app, sum("abcdef")); !errors.Is(err, catalog.ErrNotFound) {
+		t.Errorf("the blob: %v", err)
+	}
+	wantCode(t, "single request", r.PutBlob(bg, app, chunk(0, "abcdef"), sum("abcdef")), oci.CodeDenied)
+	push(t, r, app, "67890")
+	_, err = r.BeginUpload(bg, pusher, app, oci.SHA256)
+	wantCode(t, "begin", err, oci.CodeDenied)
+	wantCode(t, "single request", r.PutBlob(bg, app, chunk(0, "x"), sum("x")), oci.CodeDenied)
+	if _, err = r.BeginUpload(bg, pusher, mine, oci.SHA256); err != nil {
+		t.Errorf("another repository: %v", err)
+	}
+}
