@@ -130,7 +130,8 @@ type KeptManifest struct {
 	// needed there; Children are what is written down of an index. Digests as texts.
 	Holders  map[string][]string
 	Children []string
-	Judged   bool // there is a verdict, be it pending
+	Judged   bool      // there is a verdict, be it pending
+	PushedAt time.Time // when it last came to a repository; zero: none holds it
 }
 
 // KeptManifests returns up to limit manifests behind the one with id after.
@@ -158,14 +159,18 @@ func (c *Catalog) KeptManifests(ctx context.Context, after int64, limit int) ([]
 
 func (c *Catalog) keptParts(ctx context.Context, m *KeptManifest) error {
 	m.Holders = map[string][]string{}
-	rows, err := c.read.query(ctx, `select r.name, coalesce(b.digest, '') from holdings h
+	rows, err := c.read.query(ctx, `select r.name, coalesce(b.digest, ''), h.pushed_at from holdings h
 		join repositories r on r.id = h.repository_id
 		left join needs n on n.repository_id = h.repository_id and n.manifest_id = h.manifest_id
 		left join blobs b on b.id = n.blob_id
 		where h.manifest_id = $1`, m.ID)
 	err = each(func(r *sql.Rows) error {
 		var repo, digest string
-		err := r.Scan(&repo, &digest)
+		var pushed int64
+		err := r.Scan(&repo, &digest, &pushed)
+		if at := fromMicros(&pushed); at.After(m.PushedAt) {
+			m.PushedAt = at
+		}
 		m.Holders[repo] = append(m.Holders[repo], digest)
 		return err
 	})(rows, err)

@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 
 func fsck(t *testing.T, h *house, o FsckOptions) Checked {
 	t.Helper()
+	// Nothing is in flight any more.
+	o.Now = func() time.Time { return time.Now().Add(2 * justPushed) }
 	c, err := Fsck(bg, h.Cat, h.Store, o)
 	if err != nil {
 		t.Fatal(err)
@@ -170,5 +173,32 @@ func remove(t *testing.T, name string) {
 	t.Helper()
 	if err := os.Remove(name); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// lateStore is a store that the bytes of one manifest reach late.
+type lateStore struct {
+	blob.Store
+	late  oci.Digest
+	asked int
+}
+
+// Open implements blob.Store.
+func (s *lateStore) Open(ctx context.Context, d oci.Digest, offset int64) (io.ReadCloser, error) {
+	if d == s.late {
+		if s.asked++; s.asked < 3 {
+			return nil, blob.ErrNotFound
+		}
+	}
+	return s.Store.Open(ctx, d, offset)
+}
+
+// TestFsckWaits: a manifest that is being pushed at the moment is no problem.
+func TestFsckWaits(t *testing.T) {
+	h := build(t, t.TempDir())
+	s := &lateStore{Store: h.Store, late: h.image(t, "team/app", "v1", "one")}
+	c, err := Fsck(bg, h.Cat, s, FsckOptions{})
+	if err != nil || len(c.Problems) > 0 || s.asked != 3 {
+		t.Errorf("%+v, %v; asked %d times", c, err, s.asked)
 	}
 }
