@@ -16,9 +16,9 @@ LISTEN  ?= 127.0.0.1:5000
 FUZZTIME ?= 60s
 
 # Packages with goroutines of their own, where the race detector can find something.
-RACE := ./internal/blob/... ./internal/catalog/... ./internal/extract/... ./internal/feed/... \
-	./internal/identity/... ./internal/ociserver/... ./internal/registry/... ./internal/scan/... \
-	./internal/server/...
+RACE := ./internal/blob/... ./internal/catalog/... ./internal/edge/... ./internal/extract/... \
+	./internal/feed/... ./internal/identity/... ./internal/ociserver/... ./internal/registry/... \
+	./internal/scan/... ./internal/server/... ./internal/upkeep/...
 
 # command=Debian package, for the tests.
 NEEDS := skopeo=skopeo podman=podman buildah=buildah debootstrap=debootstrap npm=npm rpm=rpm \

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,10 +23,11 @@ func backUp(t *testing.T, h *house, to string, o BackupOptions) Generation {
 	return g
 }
 
-// ticks is a clock that shows another second each time.
+// ticks is a clock that shows another second each time, to whoever asks.
 func ticks() func() time.Time {
-	at := time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC)
-	return func() time.Time { at = at.Add(time.Second); return at }
+	start := time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC)
+	var n atomic.Int64
+	return func() time.Time { return start.Add(time.Duration(n.Add(1)) * time.Second) }
 }
 
 // inBackup is where a backup folder has a blob.
