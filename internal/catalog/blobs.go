@@ -16,23 +16,29 @@ import (
 type Blob struct {
 	Digest     oci.Digest
 	Size       int64
-	Linked     bool // the repository has it; true of every Blob that was found
-	Referenced bool // a manifest of the repository names it
-	Served     bool // a manifest of the repository that the gate lets through names it
-	Trashed    bool // a manifest in the repository's trash names it
+	Linked     bool  // the repository has it; true of every Blob that was found
+	Referenced bool  // a manifest of the repository names it
+	Served     bool  // a manifest of the repository that the gate lets through, and no lock keeps, names it
+	Open       bool  // a manifest of the repository that is not locked against reading names it
+	Trashed    bool  // a manifest in the repository's trash names it
+	Locks      Locks // of the repository
 	// LinkedAt is when it was last pushed to the repository, mounted there or touched.
 	LinkedAt time.Time
 }
 
 const blobText = `
-select b.size, l.linked_at,
+select b.size, l.linked_at, r.closed,
 	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id),
-	exists (select 1 from needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id
+	exists (select 1 from needs n join holdings h on h.repository_id = n.repository_id and h.manifest_id = n.manifest_id
+		where n.repository_id = l.repository_id and n.blob_id = l.blob_id and h.closed & 4 = 0
 		and (select decision from verdicts v where v.manifest_id = n.manifest_id) = $3),
+	exists (select 1 from needs n join holdings h on h.repository_id = n.repository_id and h.manifest_id = n.manifest_id
+		where n.repository_id = l.repository_id and n.blob_id = l.blob_id and h.closed & 4 = 0),
 	exists (select 1 from trash_needs n where n.repository_id = l.repository_id and n.blob_id = l.blob_id)
-from links l
+from repositories r
+join links l on l.repository_id = r.id
 join blobs b on b.id = l.blob_id
-where l.repository_id = (select id from repositories where name = $1)
+where r.name = $1
 	and l.blob_id = (select id from blobs where digest = $2 and damaged_at is null)`
 
 // Blob tells of a blob as repo sees it. ErrNotFound if repo does not have it, whoever
@@ -40,7 +46,7 @@ where l.repository_id = (select id from repositories where name = $1)
 func (c *Catalog) Blob(ctx context.Context, repo oci.Repository, d oci.Digest) (Blob, error) {
 	b := Blob{Digest: d, Linked: true}
 	var linked int64
-	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &linked, &b.Referenced, &b.Served, &b.Trashed)
+	err := c.read.row(ctx, blobText, repo.String(), d.String(), int64(policy.Allow)).Scan(&b.Size, &linked, &b.Locks, &b.Referenced, &b.Served, &b.Open, &b.Trashed)
 	if err != nil {
 		return Blob{}, fmt.Errorf("blob %s of %s: %w", d, repo, asKnown(err))
 	}
@@ -69,6 +75,9 @@ func (c *Catalog) LinkBlob(ctx context.Context, from, to oci.Repository, d oci.D
 		if err != nil {
 			return err
 		}
+		if err := t.repositoryLocked(ctx, r, LockWrite); err != nil {
+			return err
+		}
 		if _, err := t.exec(ctx, `update blobs set touched_at = $2 where id = $1`, blob, now.UnixMicro()); err != nil {
 			return err
 		}
@@ -88,6 +97,9 @@ func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 	err := c.tx(ctx, func(t *tx) error {
 		var r, blob int64
 		if err := t.row(ctx, linkedText, repo.String(), d.String()).Scan(&r, &blob); err != nil {
+			return err
+		}
+		if err := t.repositoryLocked(ctx, r, LockDelete); err != nil {
 			return err
 		}
 		if err := t.purgeNeeding(ctx, r, blob, a); err != nil {

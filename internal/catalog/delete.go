@@ -36,6 +36,9 @@ func (t *tx) deleteManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 	if err := t.row(ctx, `select id from repositories where name = $1`, repo.String()).Scan(&repository); err != nil {
 		return err
 	}
+	if err := t.repositoryLocked(ctx, repository, LockDelete); err != nil {
+		return err
+	}
 	tags, err := t.untagAll(ctx, repository, manifest, d, a)
 	if err != nil {
 		return err
@@ -74,6 +77,9 @@ func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Dig
 	if err := t.row(ctx, `select 1 from holdings where repository_id = $1 and manifest_id = $2`+t.engine.forUpdate, repository, manifest).Scan(&held); err != nil {
 		return nil, err
 	}
+	if err := t.holdingLocked(ctx, repository, manifest, LockDelete); err != nil {
+		return nil, err
+	}
 	rows, err := t.query(ctx, `delete from tags where repository_id = $1 and manifest_id = $2 returning name, closed`, repository, manifest)
 	tags, err := collect(rows, err, func(r *sql.Rows) (trashedTag, error) {
 		var tag trashedTag
@@ -88,12 +94,16 @@ func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Dig
 		if err := t.guardTag(ctx, repository, tag.Name, d, "be deleted"); err != nil {
 			return nil, err
 		}
+		if Locks(tag.Closed)&LockDelete != 0 {
+			return nil, t.refuseLocked(ctx, repository, oci.Reference{Tag: tag.Name}, LockDelete)
+		}
 		moves[i] = Move{Kind: MoveUntag, Tag: tag.Name, Digest: d}
 	}
 	return tags, t.moved(ctx, repository, a, moves...)
 }
 
-// DeleteTag takes a tag out of repo; the manifest stays. ErrNotFound or ErrNoRepository if there is none.
+// DeleteTag takes a tag out of repo; the manifest stays. A *Locked if a lock
+// forbids it, ErrNotFound or ErrNoRepository if there is none.
 func (c *Catalog) DeleteTag(ctx context.Context, repo oci.Repository, tag string, a Act) error {
 	a = c.actNow(a)
 	err := c.tx(ctx, func(t *tx) error { return t.deleteTag(ctx, repo, tag, a) })
@@ -108,11 +118,12 @@ func (c *Catalog) DeleteTag(ctx context.Context, repo oci.Repository, tag string
 
 func (t *tx) deleteTag(ctx context.Context, repo oci.Repository, tag string, a Act) error {
 	rows, err := t.query(ctx, `delete from tags where name = $2 and repository_id = (select id from repositories where name = $1)
-		returning repository_id, (select digest from manifests m where m.id = manifest_id)`, repo.String(), tag)
+		returning repository_id, closed, (select digest from manifests m where m.id = manifest_id)`, repo.String(), tag)
 	var repository int64
+	var closed Locks
 	named, err := collect(rows, err, func(r *sql.Rows) (oci.Digest, error) {
 		var s string
-		if err := r.Scan(&repository, &s); err != nil {
+		if err := r.Scan(&repository, &closed, &s); err != nil {
 			return oci.Digest{}, err
 		}
 		return oci.ParseDigest(s)
@@ -124,6 +135,12 @@ func (t *tx) deleteTag(ctx context.Context, repo oci.Repository, tag string, a A
 		return ErrNotFound
 	}
 	if err := t.guardTag(ctx, repository, tag, named[0], "be deleted"); err != nil {
+		return err
+	}
+	if closed&LockDelete != 0 {
+		return t.refuseLocked(ctx, repository, oci.Reference{Tag: tag}, LockDelete)
+	}
+	if err := t.repositoryLocked(ctx, repository, LockDelete); err != nil {
 		return err
 	}
 	if err := t.moved(ctx, repository, a, Move{Kind: MoveUntag, Tag: tag, Digest: named[0]}); err != nil {

@@ -87,7 +87,8 @@ func (t *tx) point(ctx context.Context, repository, manifest int64, tag string, 
 			return pointed{}, ErrCondition
 		}
 		var was int64
-		err = t.row(ctx, `select manifest_id from tags where repository_id = $1 and name = $2`+t.engine.forUpdate, repository, tag).Scan(&was)
+		var closed Locks
+		err = t.row(ctx, `select manifest_id, closed from tags where repository_id = $1 and name = $2`+t.engine.forUpdate, repository, tag).Scan(&was, &closed)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue // another transaction has removed it since
 		}
@@ -98,12 +99,23 @@ func (t *tx) point(ctx context.Context, repository, manifest int64, tag string, 
 			if err := t.guardMove(ctx, repository, tag, was); err != nil {
 				return pointed{}, err
 			}
+			if err := t.moveLocked(ctx, repository, tag, closed, was); err != nil {
+				return pointed{}, err
+			}
 		}
 		_, err = t.exec(ctx, `update tags set manifest_id = $3, moved_at = $4, moved_by = $5 where repository_id = $1 and name = $2`,
 			repository, tag, manifest, a.Now.UnixMicro(), a.By)
 		return pointed{moved: was != manifest}, err
 	}
 	return pointed{}, fmt.Errorf("tag %s: %w", tag, ErrConflict)
+}
+
+// moveLocked returns a *Locked if a tag must not be pointed away from a manifest.
+func (t *tx) moveLocked(ctx context.Context, repository int64, tag string, closed Locks, was int64) error {
+	if closed&LockWrite != 0 {
+		return t.refuseLocked(ctx, repository, oci.Reference{Tag: tag}, LockWrite)
+	}
+	return t.holdingLocked(ctx, repository, was, LockWrite)
 }
 
 // TagHistory returns up to limit moves of a tag from before the one with an id, the newest
@@ -178,6 +190,9 @@ func (t *tx) undoTag(ctx context.Context, repo oci.Repository, tag string, a Act
 	if err := t.row(ctx, `select id from repositories where name = $1`, repo.String()).Scan(&repository); err != nil {
 		return Undone{}, err
 	}
+	if err := t.repositoryLocked(ctx, repository, LockWrite); err != nil {
+		return Undone{}, err
+	}
 	// Held against other moves of the tag, if it is there.
 	var from string
 	err := t.row(ctx, taggedText+t.engine.forUpdate, repository, tag).Scan(&from)
@@ -228,6 +243,9 @@ func before(last []Move) (Undone, error) {
 func (t *tx) pointBack(ctx context.Context, repository, manifest int64, tag string, d oci.Digest, a Act) error {
 	p, err := t.point(ctx, repository, manifest, tag, false, a)
 	if err != nil || !p.moved {
+		return err
+	}
+	if err := t.holdingLocked(ctx, repository, manifest, LockWrite); err != nil {
 		return err
 	}
 	if err := t.moved(ctx, repository, a, Move{Kind: MoveTag, Tag: tag, Digest: d}); err != nil {

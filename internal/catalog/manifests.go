@@ -135,10 +135,13 @@ func (c *Catalog) noRepository(ctx context.Context, repo oci.Repository, otherwi
 }
 
 // Tags returns up to limit tags of repo that sort behind after, in the order of bytes.
-// ErrNoRepository if there is no repo.
+// What is locked against listing is left out. ErrNoRepository if there is no repo.
 func (c *Catalog) Tags(ctx context.Context, repo oci.Repository, after string, limit int) ([]string, error) {
 	rows, err := c.read.query(ctx, `select t.name from repositories r join tags t on t.repository_id = r.id
-		where r.name = $1 and t.name > $2 order by t.name limit $3`, repo.String(), after, page(limit))
+		where r.name = $1 and t.name > $2 and t.closed & 8 = 0
+			and t.manifest_id not in (select manifest_id from holdings
+				where repository_id = (select id from repositories where name = $1) and closed <> 0 and closed & 8 <> 0)
+		order by t.name limit $3`, repo.String(), after, page(limit))
 	tags, err := collect(rows, err, scanText)
 	if err == nil && len(tags) == 0 {
 		err = c.noRepository(ctx, repo, nil)
@@ -150,9 +153,9 @@ func (c *Catalog) Tags(ctx context.Context, repo oci.Repository, after string, l
 }
 
 // Repositories returns up to limit names of repositories that sort behind after, in
-// the order of bytes.
+// the order of bytes. Those that are locked against listing are left out.
 func (c *Catalog) Repositories(ctx context.Context, after string, limit int) ([]string, error) {
-	rows, err := c.read.query(ctx, `select name from repositories where name > $1 order by name limit $2`, after, page(limit))
+	rows, err := c.read.query(ctx, `select name from repositories where name > $1 and closed & 8 = 0 order by name limit $2`, after, page(limit))
 	names, err := collect(rows, err, scanText)
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)

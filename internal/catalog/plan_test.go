@@ -88,6 +88,12 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.TagHistory(ctx, r, "v1", 0, 0))(t)
 	must(c.Blob(ctx, r, amd.Config.Digest))(t)
 	must(c.HeldBack(ctx, r, amd.Config.Digest, 0))(t)
+	for _, ref := range []oci.Reference{{}, {Tag: "v1"}, {Digest: amd.Digest}} {
+		must(c.SetLocks(ctx, r, ref, catalog.LockList, 0))(t)
+		must(c.SetLocks(ctx, r, ref, 0, catalog.LockList))(t)
+	}
+	must(c.ReadLock(ctx, r, oci.Reference{Tag: "v1"}))(t)
+	must(c.ReadLock(ctx, r, oci.Reference{Digest: amd.Digest}))(t)
 	must(c.Tags(ctx, r, "", 0))(t)
 	must(c.Repositories(ctx, "", 0))(t)
 	_, _, err := c.Referrers(ctx, r, amd.Digest, catalog.ReferrerPage{})

@@ -41,7 +41,8 @@ func (m *Missing) Error() string {
 // held it before; its verdict stays then, as it does where another repository holds
 // it. The error is a *Missing if the repository lacks the config, a layer without
 // foreign URLs, or a manifest of an index, a *Size if it gives a blob another size than
-// it has, and ErrCondition if m.If does not hold. A missing subject is fine
+// it has, a *Locked if a
+// lock forbids it, and ErrCondition if m.If does not hold. A missing subject is fine
 // (distribution-spec, "Pushing Manifests with Subject").
 func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool, err error) {
 	if m.Manifest.Digest.IsZero() || m.Repo.IsZero() {
@@ -61,6 +62,9 @@ func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool,
 func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err error) {
 	repository, err := t.makeRepository(ctx, m.Repo, m.Now)
 	if err != nil {
+		return false, err
+	}
+	if err := t.repositoryLocked(ctx, repository, LockWrite); err != nil {
 		return false, err
 	}
 	fresh, err := t.checkCondition(ctx, repository, m)
@@ -112,6 +116,11 @@ func (t *tx) putTags(ctx context.Context, repository, manifest int64, m NewManif
 		}
 		if p.moved {
 			moves = append(moves, Move{Kind: MoveTag, Tag: tag, Digest: m.Manifest.Digest})
+		}
+	}
+	if !created && len(moves) > 0 {
+		if err := t.holdingLocked(ctx, repository, manifest, LockWrite); err != nil {
+			return err
 		}
 	}
 	if err := t.moved(ctx, repository, a, moves...); err != nil {

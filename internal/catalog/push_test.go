@@ -68,7 +68,7 @@ func TestBlobs(t *testing.T) {
 		m := pushImage(t, c, b, "img", "v1")
 		layer := m.Layers[1].Digest
 		wantErr(t, c.UnlinkBlob(ctx, b, layer, byAnn()), catalog.ErrConflict)
-		equal(t, must(c.Blob(ctx, b, layer))(t), catalog.Blob{Digest: layer, Size: 9, Linked: true, Referenced: true, LinkedAt: now})
+		equal(t, must(c.Blob(ctx, b, layer))(t), catalog.Blob{Digest: layer, Size: 9, Linked: true, Referenced: true, Open: true, LinkedAt: now})
 		judge(t, c, m.Digest, policy.Quarantine, catalog.Counts{})
 		if got := must(c.Blob(ctx, b, layer))(t); got.Served {
 			t.Error("a layer of a quarantined image is served")

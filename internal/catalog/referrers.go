@@ -22,7 +22,7 @@ type ReferrerPage struct {
 
 const referrersText = `select m.id, m.digest, m.media_type, m.artifact_type, m.annotations, length(m.raw)
 	from manifests m
-	join holdings h on h.manifest_id = m.id and h.repository_id = (select id from repositories where name = $1)
+	join holdings h on h.manifest_id = m.id and h.repository_id = (select id from repositories where name = $1) and h.closed & 8 = 0
 	where m.subject = $2 and m.id > $3 and ($4 = '' or m.artifact_type = $4) order by m.id limit $5`
 
 // descriptorBytes is what an entry has in JSON beside its annotations, about.
@@ -33,7 +33,7 @@ var errFull = errors.New("the page is full")
 
 // Referrers returns the manifests of repo whose subject is d in the order in which they
 // came to be, with their artifact types and annotations (distribution-spec, "Listing
-// Referrers"). The subject itself need not be there. next is the After of the page that
+// Referrers"). Those that are locked against listing are left out. The subject itself need not be there. next is the After of the page that
 // follows, 0 if there is none.
 func (c *Catalog) Referrers(ctx context.Context, repo oci.Repository, subject oci.Digest, p ReferrerPage) (out []oci.Descriptor, next int64, err error) {
 	limit := page(p.Limit)

@@ -15,7 +15,7 @@ type Served struct {
 	Raw      []byte
 	Decision policy.Decision
 	// Closed is what was closed by hand of the manifest, its tag or its repository.
-	Closed int64
+	Closed Locks
 }
 
 const servedByTag = `

@@ -179,6 +179,9 @@ func (t *tx) restore(ctx context.Context, repo oci.Repository, d oci.Digest, a A
 	if err != nil {
 		return out, err
 	}
+	if err := t.repositoryLocked(ctx, repository, LockWrite); err != nil {
+		return out, err
+	}
 	tags, err := readTrashedTags(doc)
 	if err != nil {
 		return out, err
@@ -230,6 +233,9 @@ func (c *Catalog) PurgeManifest(ctx context.Context, repo oci.Repository, d oci.
 	err := c.onConflict(ctx, func(t *tx) error {
 		repository, manifest, _, err := t.lockTrashed(ctx, repo, d)
 		if err != nil {
+			return err
+		}
+		if err := t.repositoryLocked(ctx, repository, LockDelete); err != nil {
 			return err
 		}
 		return t.purge(ctx, repository, manifest, d, a)

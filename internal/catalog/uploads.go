@@ -35,11 +35,20 @@ func scanUpload(row interface{ Scan(...any) error }) (Upload, error) {
 	return u, err
 }
 
-// PutUpload keeps a new upload. ErrConflict if the id is taken. The repository need
+// PutUpload keeps a new upload. ErrConflict if the id is taken, a *Locked if the
+// repository is locked against writing. The repository need
 // not exist, and does not come to be by this.
 func (c *Catalog) PutUpload(ctx context.Context, u Upload) error {
 	err := c.tx(ctx, func(t *tx) error {
-		_, err := t.exec(ctx, `insert into uploads (`+uploadColumns+`) values ($1, $2, $3, $4, $5, $6, $7)`,
+		var closed Locks
+		err := t.row(ctx, `select coalesce((select closed from repositories where name = $1), 0)`, u.Repo.String()).Scan(&closed)
+		if err != nil {
+			return err
+		}
+		if closed&LockWrite != 0 {
+			return &Locked{Repo: u.Repo, Lock: LockWrite}
+		}
+		_, err = t.exec(ctx, `insert into uploads (`+uploadColumns+`) values ($1, $2, $3, $4, $5, $6, $7)`,
 			u.ID, u.Repo.String(), u.By, u.State, u.Offset, u.Started.UnixMicro(), u.Touched.UnixMicro())
 		return err
 	})
@@ -81,6 +90,9 @@ func (c *Catalog) FinishUpload(ctx context.Context, id string, repo oci.Reposito
 		}
 		r, err := t.makeRepository(ctx, repo, now)
 		if err != nil {
+			return err
+		}
+		if err := t.repositoryLocked(ctx, r, LockWrite); err != nil {
 			return err
 		}
 		var b int64

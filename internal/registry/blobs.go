@@ -28,7 +28,8 @@ func (c Content) Open(ctx context.Context, offset int64) (io.ReadCloser, error) 
 // Blob returns a blob of repo if the gate lets it through: if a manifest of repo that
 // is allowed names it; or if the caller may pull what is held back; or if no manifest
 // of repo names it yet and the caller may push there, for then it is no part of
-// anything that could be run. All else is DENIED, with the reasons of what holds it back.
+// anything that could be run. All else is DENIED, with the reasons of what holds it back;
+// what is locked against reading is denied to everybody.
 func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d oci.Digest) (Content, error) {
 	b, err := r.cat.Blob(ctx, repo, d)
 	if err != nil {
@@ -46,6 +47,8 @@ func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d o
 
 func readable(ctx context.Context, by Caller, repo oci.Repository, b catalog.Blob) (bool, error) {
 	switch {
+	case b.Locks&catalog.LockRead != 0, b.Referenced && !b.Open:
+		return false, nil
 	case b.Served:
 		return true, nil
 	case by.may(access.QuarantinePull, repo):

@@ -204,6 +204,12 @@ func oneLine(s string, limit int) string {
 
 // refuseBlob says what holds a blob back.
 func (r *Registry) refuseBlob(ctx context.Context, repo oci.Repository, b catalog.Blob) *oci.Error {
+	if b.Locks&catalog.LockRead != 0 {
+		return refuseLocked(catalog.Locked{Repo: repo, Lock: catalog.LockRead})
+	}
+	if b.Referenced && !b.Open {
+		return oci.Errorf(oci.CodeDenied, "blob %s is not served from %s: each manifest that names it is locked against reading", b.Digest, repo)
+	}
 	if !b.Referenced {
 		return oci.Errorf(oci.CodeDenied, "blob %s is part of no manifest in %s yet; only who may push there can read it", b.Digest, repo)
 	}

@@ -148,10 +148,14 @@ func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Verdict, cat
 }
 
 // Manifest returns a manifest if the gate lets it through, or the caller may pull what
-// is held back; else DENIED with the reasons.
+// is held back; else DENIED with the reasons. What is locked against reading is denied to
+// everybody.
 func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
 	s, err := r.StatManifest(ctx, repo, ref)
 	if err != nil {
+		return catalog.Served{}, err
+	}
+	if err := r.readLocked(ctx, repo, ref, s.Closed); err != nil {
 		return catalog.Served{}, err
 	}
 	if s.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {

@@ -166,6 +166,7 @@ func known(err error, code, what string) error {
 	var missing *catalog.Missing
 	var size *catalog.Size
 	var refusal *rules.Refusal
+	var locked *catalog.Locked
 	switch {
 	case err == nil:
 		return nil
@@ -179,6 +180,8 @@ func known(err error, code, what string) error {
 		return oci.Errorf(oci.CodeManifestInvalid, "%s.size is %d, but blob %s has %d bytes", field, size.Stated, size.Digest, size.Has)
 	case errors.As(err, &refusal):
 		return oci.Errorf(oci.CodeDenied, "%s", refusal.Message)
+	case errors.As(err, &locked):
+		return refuseLocked(*locked)
 	case errors.Is(err, catalog.ErrCondition):
 		return oci.Errorf(oci.CodePrecondition, "%s is not what the request's If-Match or If-None-Match asks for; nothing was changed", what)
 	case errors.Is(err, catalog.ErrNoRepository):
