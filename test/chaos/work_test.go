@@ -23,7 +23,7 @@ var steps = []func(*worker, *server) error{
 	(*worker).chunk, (*worker).chunk, (*worker).chunk, (*worker).chunk,
 	(*worker).mount, (*worker).mount,
 	(*worker).pushIndex, (*worker).pushReferrer, (*worker).moveTag, (*worker).moveTag,
-	(*worker).deleteTag, (*worker).deleteManifest, (*worker).deleteBlob, (*worker).cancel, (*worker).pullOne,
+	(*worker).deleteTag, (*worker).deleteManifest, (*worker).deleteBlob, (*worker).cancel, (*worker).pullOne, (*worker).pushAgain,
 }
 
 func (w *worker) step(s *server) error {
@@ -216,6 +216,31 @@ func (w *worker) deleteManifest(s *server) error {
 	}
 	w.gone(d, false)
 	return nil
+}
+
+// pushAgain pushes an image that was deleted and may lie in the trash, if its blobs are
+// still there.
+func (w *worker) pushAgain(s *server) error {
+	var gone []string
+	for _, d := range w.order {
+		if p := w.manifests[d]; p.fate == absent && len(p.blobs) > 0 {
+			gone = append(gone, d)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	d := gone[w.rng.IntN(len(gone))]
+	p := w.manifests[d]
+	for _, part := range p.blobs {
+		a, err := w.request(s, http.MethodHead, w.v2("blobs/%s", part), nil, nil, http.StatusOK, http.StatusNotFound)
+		if err != nil || a.code == http.StatusNotFound {
+			return err
+		}
+		b := w.blobs[part]
+		b.fate, b.touched = present, time.Now()
+	}
+	return w.putManifest(s, d, p, w.anyTag())
 }
 
 // deleteBlob deletes a blob, or is refused where a manifest names it.
