@@ -59,7 +59,7 @@ type BackupOptions struct {
 	Verify   bool  // read what is in the backup folder already, and compare it with its digest
 	Rate     int64 // bytes a second to read at most; 0: as fast as it goes
 	Progress func(done, total int64)
-	Now      func() time.Time
+	Now      func() time.Time // called from two goroutines; default time.Now
 }
 
 // Backup copies a registry, which may be running, to a folder: the catalog as it is at one

@@ -24,8 +24,9 @@ const (
 	journalPage  = 1000 // moves of one record
 	journalLast  = 10 * time.Second
 
-	// So many records are put together into one.
-	mergeAt = 256
+	// So many small records are put together into larger ones.
+	mergeAt    = 256
+	mergedSize = 10 * journalPage
 	// Beyond so many moves, and as many as the last snapshot had, a new one is written.
 	snapshotAt = 10_000
 	// maxRecord bounds a record that is read, in bytes of moves.
@@ -146,7 +147,7 @@ func (j *Journal) Write(ctx context.Context) error {
 		}
 		if j.moves > snapshotAt+j.standing {
 			err = j.Snapshot(ctx)
-		} else if len(j.segments) >= mergeAt {
+		} else if j.small() >= mergeAt {
 			err = j.merge(ctx)
 		}
 		if err != nil || len(moves) < journalPage {
@@ -338,29 +339,50 @@ func (j *Journal) forget(ctx context.Context, needless func(recordName) bool) er
 	return nil
 }
 
-// merge puts the records together into one.
+// merge puts small records together into larger ones, of mergedSize moves or somewhat more.
 func (j *Journal) merge(ctx context.Context) error {
+	old := map[string]bool{}
 	var all []catalog.Entry
+	flush := func() error {
+		if len(all) == 0 {
+			return nil
+		}
+		all = inOrder(all)
+		one := segmentName(j.epoch, all[0].ID, all[len(all)-1].ID)
+		err := j.keep(ctx, one, all)
+		delete(old, one)
+		all = all[:0]
+		return err
+	}
 	for _, s := range j.segments {
+		if s.last-s.first >= mergedSize {
+			continue
+		}
 		moves, err := readRecord(ctx, j.store, s.text)
 		if err != nil {
 			return fmt.Errorf("put records of the journal together: %w", err)
 		}
-		all = append(all, moves...)
+		old[s.text] = true
+		if all = append(all, moves...); len(all) >= mergedSize {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
 	}
-	all = inOrder(all)
-	if len(all) == 0 {
-		return nil
-	}
-	one := segmentName(j.epoch, all[0].ID, all[len(all)-1].ID)
-	if err := j.keep(ctx, one, all); err != nil {
+	if err := flush(); err != nil {
 		return err
 	}
-	old := map[string]bool{}
-	for _, s := range j.segments {
-		old[s.text] = s.text != one
-	}
 	return j.forget(ctx, func(n recordName) bool { return old[n.text] })
+}
+
+// small counts the records that merge would put together.
+func (j *Journal) small() (n int) {
+	for _, s := range j.segments {
+		if s.last-s.first < mergedSize {
+			n++
+		}
+	}
+	return n
 }
 
 // inOrder sorts moves and drops those that are there twice.
