@@ -83,7 +83,7 @@ is through no registry starts on the folder.
 Exit codes: 0 restored; 1 restored, but for blobs that the backup does not have whole,
 which are named and count as absent until they are pushed again; 2 not restored.`,
 		Example: `  pratique restore /mnt/backup --data ./data
-  pratique restore /mnt/backup --data ./data --generation 20261124T041500Z`,
+  pratique restore /mnt/backup --data ./data --generation 20261124T041500.000Z`,
 		Args: takesOne("FROM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {

@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -25,13 +26,13 @@ import (
 // A backup folder holds blobs as a data folder does, and generations of the catalog, which
 // share them:
 //
-//	blobs/sha256/ab/ab12…                     content
-//	generations/20261124T041500Z/catalog.db   a catalog
-//	generations/20261124T041500Z/backup.json  what it is; a generation is whole once it has this name
+//	blobs/sha256/ab/ab12…                         content
+//	generations/20261124T041500.000Z/catalog.db   a catalog
+//	generations/20261124T041500.000Z/backup.json  what it is; a generation is whole once it has this name
 const (
 	generationsDir = "generations"
 	generationFile = "backup.json"
-	generationTime = "20060102T150405Z"
+	generationTime = "20060102T150405.000Z"
 	begun          = ".new-" // before the name of a generation that is not whole
 	leaseEvery     = catalog.LeaseLife / 6
 )
@@ -96,7 +97,14 @@ func Backup(ctx context.Context, d *Data, to string, o BackupOptions) (g Generat
 	defer func() { err = errors.Join(err, release()) }()
 	b := &backup{from: d, to: store, o: o, limit: throttle(o.Rate)}
 	b.g = Generation{Version: 1, Created: o.Now().UTC(), Problems: []Problem{}}
-	b.g.Name = b.g.Created.Format(generationTime)
+	for at := b.g.Created; ; at = at.Add(time.Millisecond) {
+		b.g.Name = at.Format(generationTime)
+		if _, err := os.Stat(filepath.Join(to, generationsDir, b.g.Name)); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return g, fmt.Errorf("backup folder: %w", err)
+		}
+	}
 	return b.run(ctx, filepath.Join(to, generationsDir))
 }
 
@@ -426,6 +434,8 @@ func Generations(from string) ([]Generation, error) {
 		g.Name = e.Name()
 		out = append(out, g)
 	}
-	slices.SortFunc(out, func(a, b Generation) int { return a.Created.Compare(b.Created) })
+	slices.SortFunc(out, func(a, b Generation) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
+	})
 	return out, nil
 }

@@ -194,3 +194,17 @@ func TestRestoreRefuses(t *testing.T) {
 	unlock()
 	build(t, dir).whole(t, "team/app:v1", "team/app:v2")
 }
+
+// TestBackupsAtOnce: generations have names of their own, however soon they follow each other.
+func TestBackupsAtOnce(t *testing.T) {
+	h := build(t, t.TempDir())
+	to := t.TempDir()
+	h.image(t, "team/app", "v1", "one")
+	at := time.Date(2026, 11, 24, 4, 0, 0, 0, time.UTC)
+	for range 3 {
+		backUp(t, h, to, BackupOptions{Now: func() time.Time { return at }})
+	}
+	if all, err := Generations(to); err != nil || len(all) != 3 {
+		t.Errorf("%d generations of three, %v", len(all), err)
+	}
+}
