@@ -163,6 +163,16 @@ func (c *Catalog) Repositories(ctx context.Context, after string, limit int) ([]
 	return names, nil
 }
 
+// AllRepositories is Repositories with those that are left out of lists.
+func (c *Catalog) AllRepositories(ctx context.Context, after string, limit int) ([]string, error) {
+	rows, err := c.read.query(ctx, `select name from repositories where name > $1 order by name limit $2`, after, page(limit))
+	names, err := collect(rows, err, scanText)
+	if err != nil {
+		return nil, fmt.Errorf("list repositories: %w", err)
+	}
+	return names, nil
+}
+
 // Listed is one tag in a list over repositories.
 type Listed struct {
 	Repo      string

@@ -161,6 +161,7 @@ func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository,
 	if s.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {
 		return catalog.Served{}, r.refuse(ctx, repo, ref)
 	}
+	r.pulls.note(repo, ref, r.o.Now())
 	return s, nil
 }
 

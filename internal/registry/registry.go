@@ -114,9 +114,11 @@ type Registry struct {
 	locks      locks // of uploads, by id
 	contents   contents
 	collecting chan struct{} // holds one token while Collect runs
+	retaining  chan struct{} // holds one token while Retain runs
 	transfers  chan struct{}
 	parsing    chan struct{} // held while a manifest is parsed
 	told       told
+	pulls      pulls
 }
 
 // maxParsed bounds the manifests that are parsed at once: one of 4 MiB that is all keys takes
@@ -150,7 +152,7 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 		o.Examiner = noExaminer{}
 	}
 	return &Registry{cat: cat, store: store, o: o, transfers: make(chan struct{}, o.MaxTransfers),
-		parsing: make(chan struct{}, maxParsed), collecting: make(chan struct{}, 1)}
+		parsing: make(chan struct{}, maxParsed), collecting: make(chan struct{}, 1), retaining: make(chan struct{}, 1)}
 }
 
 type noExaminer struct{}
