@@ -18,9 +18,10 @@ const (
 	PathImages     = "/api/v1/images"     // GET ?prefix=&after=&limit= -> ImageList
 	PathAdvisories = "/api/v1/advisories" // GET -> AdvisoryList
 	PathImport     = "/api/v1/advisories/import"
-	PathStatus     = "/api/v1/status" // GET -> Status
-	PathGC         = "/api/v1/gc"     // POST ?dryRun=true -> a CollectEvent a line
-	PathRules      = "/api/v1/rules"  // GET, PUT a document -> Rules
+	PathStatus     = "/api/v1/status"    // GET -> Status
+	PathGC         = "/api/v1/gc"        // POST ?dryRun=true -> a CollectEvent a line
+	PathRetention  = "/api/v1/retention" // POST ?dryRun=true -> a RetentionEvent a line
+	PathRules      = "/api/v1/rules"     // GET, PUT a document -> Rules
 )
 
 // MaxPage is the most images that one page holds, and how many it holds unless asked.

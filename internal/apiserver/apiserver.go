@@ -52,6 +52,8 @@ type Options struct {
 	Import func(ctx context.Context, path string, progress func(api.Progress)) ([]api.Imported, error)
 	// Collect collects garbage. It returns an *oci.Error if a collection is under way.
 	Collect func(ctx context.Context, dryRun bool, progress func(api.Collection)) (api.Collection, error)
+	// Retain runs retention and tells of each fate. It returns an *oci.Error if a run is under way.
+	Retain  func(ctx context.Context, dryRun bool, each func(api.Fate)) (api.Retained, error)
 	Loading func() *api.Progress // a load under way, or nil
 	Ready   func() bool
 	TempDir string // where uploaded dumps are kept while they are imported
@@ -133,6 +135,7 @@ var routes = []route{
 	{"POST " + api.PathImport, access.AdvisoriesWrite, nil, (*Server).importAdvisories},
 	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
 	{"POST " + api.PathGC, access.RegistryConfigure, nil, (*Server).collect},
+	{"POST " + api.PathRetention, access.RegistryConfigure, nil, (*Server).retain},
 	{"GET " + api.PathRules, access.RegistryConfigure, nil, (*Server).rules},
 	{"PUT " + api.PathRules, access.RegistryConfigure, nil, (*Server).setRules},
 }

@@ -198,6 +198,8 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.load(work) })
 	workers.Go(func() { p.sweep(work) })
 	workers.Go(func() { p.collect(work) })
+	workers.Go(func() { p.retain(work) })
+	workers.Go(func() { p.registry.KeepPulls(work) })
 	workers.Go(func() { p.journal.Run(work) })
 	if p.cert != nil {
 		workers.Go(func() { p.cert.Watch(work, certificateEvery) })
@@ -310,7 +312,7 @@ func (p *parts) doors() (err error) {
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
 		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Log: p.cfg.Log})
 	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Identity: caller{p.identity, rates}, Reports: p.scanner,
-		Import: p.loader.imported, Collect: p.collectNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
+		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
 	return nil
 }
