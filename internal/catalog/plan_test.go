@@ -173,6 +173,14 @@ func useRules(t testing.TB, c *catalog.Catalog, r oci.Repository) {
 	pushImage(t, c, r, "ruled", "ruled")
 	pushImage(t, c, r, "ruled again", "ruled")
 	ok(t, c.DeleteTag(ctx, r, "ruled", catalog.Act{}))
+	must(c.AllRepositories(ctx, "", 0))(t)
+	must(c.RetainedTags(ctx, r, "", 0))(t)
+	must(c.Holds(ctx, r, []oci.Digest{digest("x")}))(t)
+	must(c.UntaggedManifests(ctx, r, now, 0, 0))(t)
+	ok(t, c.Untagged(ctx, r, map[oci.Digest]time.Time{}))
+	m := pushImage(t, c, r, "expires", "expires")
+	ok(t, c.NotePulls(ctx, []catalog.Pull{{Repo: r, Ref: oci.Reference{Tag: "expires"}, At: now}, {Repo: r, Ref: oci.Reference{Digest: m.Digest}, At: now}}))
+	must(c.Expire(ctx, catalog.Expiry{Repo: r, Digest: m.Digest, Tags: map[string]time.Time{"expires": now}}, catalog.Act{}))(t)
 }
 
 // useGarbage calls the methods of collections and long jobs.

@@ -55,7 +55,7 @@ Exit codes: 0 it ran; 2 not, or not to the end, and the message says why.`,
 				Result api.Retained `json:"result"`
 			}
 			all.Fates = []api.Fate{}
-			each := func(f api.Fate) error { return writeFate(cmd.OutOrStdout(), f, dryRun) }
+			each := func(f api.Fate) error { return writeFate(cmd.OutOrStdout(), f) }
 			if out.json() {
 				each = func(f api.Fate) error { all.Fates = append(all.Fates, f); return nil }
 			}
@@ -76,7 +76,7 @@ Exit codes: 0 it ran; 2 not, or not to the end, and the message says why.`,
 }
 
 // writeFate prints one line.
-func writeFate(w io.Writer, f api.Fate, dryRun bool) error {
+func writeFate(w io.Writer, f api.Fate) error {
 	verb := "keep  "
 	if f.Goes {
 		verb = "delete"
