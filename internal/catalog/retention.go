@@ -10,9 +10,6 @@ import (
 	"pratique.dev/pratique/internal/oci"
 )
 
-// closedDelete is the bit of the closed columns that forbids deleting.
-const closedDelete = 2
-
 // RetainedTag is a tag as retention needs it.
 type RetainedTag struct {
 	Name   string
@@ -39,7 +36,7 @@ func (c *Catalog) RetainedTags(ctx context.Context, repo oci.Repository, after s
 		if err != nil {
 			return t, err
 		}
-		t.Set, t.Pulled, t.Locked = fromMicros(&set), later(fromMicros(byTag), fromMicros(byAny)), closed&closedDelete != 0
+		t.Set, t.Pulled, t.Locked = fromMicros(&set), later(fromMicros(byTag), fromMicros(byAny)), Locks(closed)&LockDelete != 0
 		t.Digest, err = oci.ParseDigest(digest)
 		return t, err
 	})
@@ -108,7 +105,7 @@ func (c *Catalog) UntaggedManifests(ctx context.Context, repo oci.Repository, be
 		if err != nil {
 			return m, err
 		}
-		m.Pushed, m.Pulled, m.Locked = fromMicros(&pushed), fromMicros(pulled), (own|closed)&closedDelete != 0
+		m.Pushed, m.Pulled, m.Locked = fromMicros(&pushed), fromMicros(pulled), Locks(own|closed)&LockDelete != 0
 		m.Digest, err = oci.ParseDigest(digest)
 		return m, err
 	})
