@@ -18,10 +18,16 @@ const (
 	PathImages     = "/api/v1/images"     // GET ?prefix=&after=&limit= -> ImageList
 	PathAdvisories = "/api/v1/advisories" // GET -> AdvisoryList
 	PathImport     = "/api/v1/advisories/import"
-	PathStatus     = "/api/v1/status"    // GET -> Status
-	PathGC         = "/api/v1/gc"        // POST ?dryRun=true -> a CollectEvent a line
-	PathRetention  = "/api/v1/retention" // POST ?dryRun=true -> a RetentionEvent a line
-	PathRules      = "/api/v1/rules"     // GET, PUT a document -> Rules
+	PathStatus     = "/api/v1/status"        // GET -> Status
+	PathTagHistory = "/api/v1/tags/history"  // GET ?repository=&tag=&before=&limit= -> TagHistory
+	PathTagUndo    = "/api/v1/tags/undo"     // POST ?repository=&tag= -> Undone
+	PathTrash      = "/api/v1/trash"         // GET ?prefix=&after=&limit= -> Trash
+	PathRestore    = "/api/v1/trash/restore" // POST ?repository=&digest= -> Restored
+	PathPurge      = "/api/v1/trash/purge"   // POST ?repository=&digest=
+	PathLocks      = "/api/v1/locks"         // POST ?repository=&reference=&lock=write,delete&unlock=read -> Locks
+	PathGC         = "/api/v1/gc"            // POST ?dryRun=true -> a CollectEvent a line
+	PathRules      = "/api/v1/rules"         // GET, PUT a document -> Rules
+	PathRetention  = "/api/v1/retention"     // POST ?dryRun=true -> a RetentionEvent a line
 )
 
 // MaxPage is the most images that one page holds, and how many it holds unless asked.
@@ -37,6 +43,7 @@ type Image struct {
 	PushedAt   time.Time       `json:"pushedAt"`
 	Decision   policy.Decision `json:"decision"`
 	Counts     report.Counts   `json:"counts"`
+	Locks      []string        `json:"locks,omitempty"` // of the tag, its manifest and its repository together
 }
 
 // ImageList is a page of images in the order of repository and tag.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/report"
 )
 
@@ -46,6 +46,7 @@ type Reporter interface {
 // Options are the needs of a Server.
 type Options struct {
 	Catalog  *catalog.Catalog
+	Registry *registry.Registry
 	Identity Identity
 	Reports  Reporter
 	// Import stores the dump at path, laid out as OSV does, and tells of its progress.
@@ -134,6 +135,12 @@ var routes = []route{
 	{"GET " + api.PathAdvisories, access.AdvisoriesRead, nil, (*Server).advisories},
 	{"POST " + api.PathImport, access.AdvisoriesWrite, nil, (*Server).importAdvisories},
 	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
+	{"GET " + api.PathTagHistory, access.RepositoryList, queryRepository, (*Server).tagHistory},
+	{"POST " + api.PathTagUndo, access.RepositoryPush, queryRepository, (*Server).undoTag},
+	{"GET " + api.PathTrash, access.CatalogList, nil, (*Server).trash},
+	{"POST " + api.PathRestore, access.RepositoryPush, queryRepository, (*Server).restore},
+	{"POST " + api.PathPurge, access.RepositoryDelete, queryRepository, (*Server).purge},
+	{"POST " + api.PathLocks, access.RegistryConfigure, queryRepository, (*Server).lock},
 	{"POST " + api.PathGC, access.RegistryConfigure, nil, (*Server).collect},
 	{"POST " + api.PathRetention, access.RegistryConfigure, nil, (*Server).retain},
 	{"GET " + api.PathRules, access.RegistryConfigure, nil, (*Server).rules},
@@ -259,13 +266,9 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, c caller) error 
 
 func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error {
 	q := r.URL.Query()
-	limit := api.MaxPage
-	if t := q.Get("limit"); t != "" {
-		n, err := strconv.Atoi(t)
-		if err != nil || n < 1 || n > api.MaxPage {
-			return oci.Errorf(oci.CodePaginationInvalid, "limit %q: expected a number from 1 to %d", t, api.MaxPage)
-		}
-		limit = n
+	limit, err := queryLimit(q)
+	if err != nil {
+		return err
 	}
 	rows, err := s.o.Catalog.List(r.Context(), q.Get("prefix"), q.Get("after"), limit)
 	if err != nil {
@@ -274,7 +277,7 @@ func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error 
 	out := api.ImageList{Images: []api.Image{}}
 	for _, l := range rows {
 		out.Images = append(out.Images, api.Image{Repository: l.Repo, Tag: l.Tag, Digest: l.Digest, MediaType: l.MediaType,
-			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: l.Counts})
+			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: l.Counts, Locks: l.Locks.Names()})
 	}
 	if len(rows) == limit {
 		last := rows[len(rows)-1]

@@ -184,13 +184,15 @@ type Listed struct {
 	Decision  policy.Decision
 	Counts    Counts
 	Size      int64 // of the config and all layers, for an index of all its images
+	Locks     Locks // of the tag, its manifest and its repository together
 }
 
 // List returns up to limit tags of the repositories whose names begin with prefix,
 // ordered by repository and tag. After is "REPO:TAG" of the last one of the page before.
 func (c *Catalog) List(ctx context.Context, prefix, after string, limit int) ([]Listed, error) {
 	repo, tag, _ := strings.Cut(after, ":")
-	rows, err := c.read.query(ctx, `select r.name, t.name, m.digest, m.media_type, m.platforms, h.pushed_at, v.decision, v.counts, m.content_size
+	rows, err := c.read.query(ctx, `select r.name, t.name, m.digest, m.media_type, m.platforms, h.pushed_at, v.decision, v.counts, m.content_size,
+			r.closed | h.closed | t.closed
 		from repositories r
 		join tags t on t.repository_id = r.id
 		join manifests m on m.id = t.manifest_id
@@ -209,7 +211,7 @@ func scanListed(r *sql.Rows) (Listed, error) {
 	var l Listed
 	var digest, platforms, counts string
 	var pushed, decision int64
-	err := r.Scan(&l.Repo, &l.Tag, &digest, &l.MediaType, &platforms, &pushed, &decision, &counts, &l.Size)
+	err := r.Scan(&l.Repo, &l.Tag, &digest, &l.MediaType, &platforms, &pushed, &decision, &counts, &l.Size, &l.Locks)
 	if err != nil {
 		return l, err
 	}

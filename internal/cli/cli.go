@@ -93,7 +93,7 @@ commands that fix them.`,
 	root.SetVersionTemplate("pratique {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newGC(), newFsck(), newRebuild(), newBackup(), newRestore(), newVersion())
-	root.AddCommand(newRules(), newRetention())
+	root.AddCommand(newRules(), newRetention(), newTags(), newTrash(), newLock(), newUnlock())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})

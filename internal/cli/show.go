@@ -99,9 +99,9 @@ Exit codes: 0 listed; 2 the list could not be had.`,
 			rows := make([]table.Row, len(images))
 			for i, img := range images {
 				rows[i] = table.Row{img.Repository + ":" + img.Tag, img.Decision.String(), report.CountsText(img.Counts),
-					sizeText(img.Size), img.Digest.Short(), img.PushedAt.Local().Format("2006-01-02 15:04")}
+					sizeText(img.Size), img.Digest.Short(), timeText(img.PushedAt), strings.Join(img.Locks, " ")}
 			}
-			return writeTable(cmd.OutOrStdout(), table.Row{"image", "decision", "findings", "size", "digest", "pushed"}, rows)
+			return writeTable(cmd.OutOrStdout(), table.Row{"image", "decision", "findings", "size", "digest", "pushed", "locked"}, rows)
 		},
 	}
 	conn.register(c)
