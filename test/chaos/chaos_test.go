@@ -66,12 +66,12 @@ func TestChaos(t *testing.T) {
 	if err := c.last(); err != nil {
 		t.Fatalf("CHAOS_SEED=%d, after %d kills: %v%s", seed, kills, err, c.tell())
 	}
-	manifests, blobs, acked := 0, 0, 0
+	manifests, blobs, acked, restored := 0, 0, 0, 0
 	for _, w := range c.workers {
-		manifests, blobs, acked = manifests+len(w.order), blobs+len(w.blobOrder), acked+w.acked
+		manifests, blobs, acked, restored = manifests+len(w.order), blobs+len(w.blobOrder), acked+w.acked, restored+w.restored
 	}
-	t.Logf("%d kills, %d acknowledged requests, %d manifests and %d blobs pushed, %d collections; all that was acknowledged is whole",
-		kills, acked, manifests, blobs, c.collections)
+	t.Logf("%d kills, %d acknowledged requests, %d manifests and %d blobs pushed, %d restored, %d collections; all that was acknowledged is whole",
+		kills, acked, manifests, blobs, restored, c.collections)
 }
 
 // campaign is a data folder, those who work on it, and the server of the round.

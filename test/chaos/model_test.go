@@ -34,6 +34,7 @@ type pushed struct {
 	blobs     []string // that it names
 	children  []string // of an index
 	isChild   bool
+	named     []string // the tags that may have named it when it was deleted
 }
 
 // upload is one that is under way.
@@ -60,6 +61,7 @@ type worker struct {
 	uploads   []*upload
 	trail     []string // the last things done, for messages
 	acked     int      // requests that were acknowledged
+	restored  int      // manifests that came back out of the trash
 }
 
 func newWorker(i int, seed uint64, shared *shelf, grace time.Duration) *worker {
@@ -182,6 +184,9 @@ func (w *worker) tagNames() []string { return slices.Sorted(maps.Keys(w.tags)) }
 // gone drops a manifest and the tags that named it from the model; maybe leaves it open.
 func (w *worker) gone(digest string, maybe bool) {
 	if maybe {
+		w.manifests[digest].named = nil
+	}
+	if maybe {
 		w.manifests[digest].fate = unknown
 	} else {
 		w.manifests[digest].fate = absent
@@ -192,6 +197,7 @@ func (w *worker) gone(digest string, maybe bool) {
 		if i < 0 {
 			continue
 		}
+		w.manifests[digest].named = append(w.manifests[digest].named, tag)
 		if !maybe {
 			p = slices.Delete(p, i, i+1)
 		}

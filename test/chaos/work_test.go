@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -24,6 +25,7 @@ var steps = []func(*worker, *server) error{
 	(*worker).mount, (*worker).mount,
 	(*worker).pushIndex, (*worker).pushReferrer, (*worker).moveTag, (*worker).moveTag,
 	(*worker).deleteTag, (*worker).deleteManifest, (*worker).deleteBlob, (*worker).cancel, (*worker).pullOne, (*worker).pushAgain,
+	(*worker).restore,
 }
 
 func (w *worker) step(s *server) error {
@@ -241,6 +243,57 @@ func (w *worker) pushAgain(s *server) error {
 		b.fate, b.touched = present, time.Now()
 	}
 	return w.putManifest(s, d, p, w.anyTag())
+}
+
+// restore takes a manifest out of the trash, if it is there, with those of its tags that
+// are free.
+func (w *worker) restore(s *server) error {
+	var gone []string
+	for _, d := range w.order {
+		if w.manifests[d].fate == absent {
+			gone = append(gone, d)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	d := gone[w.rng.IntN(len(gone))]
+	p := w.manifests[d]
+	before := map[string][]string{}
+	for _, tag := range p.named {
+		if may := w.possible(tag); slices.Contains(may, "") {
+			before[tag] = may
+			w.names(tag, append(w.possible(tag), d)...)
+		}
+	}
+	p.fate = unknown
+	a, err := w.request(s, http.MethodPost, "/api/v1/trash/restore?repository="+w.repo+"&digest="+d, nil, nil, http.StatusOK, http.StatusNotFound)
+	if err != nil {
+		return err
+	}
+	for tag, may := range before {
+		w.names(tag, may...)
+	}
+	if a.code == http.StatusNotFound {
+		p.fate = absent
+		return nil
+	}
+	var got struct{ Tags []string }
+	if err := json.Unmarshal(a.body, &got); err != nil {
+		return err
+	}
+	p.fate = present
+	w.restored++
+	for _, tag := range got.Tags {
+		if !slices.Contains(p.named, tag) {
+			return fmt.Errorf("%s: %s came back with the tag %s, which did not name it", w.repo, d, tag)
+		}
+		w.names(tag, d)
+	}
+	for _, b := range p.blobs {
+		w.blobs[b].fate, w.blobs[b].touched = present, time.Now()
+	}
+	return nil
 }
 
 // deleteBlob deletes a blob, or is refused where a manifest names it.
