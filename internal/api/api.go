@@ -15,7 +15,7 @@ import (
 // the names of repositories hold slashes.
 const (
 	PathReport     = "/api/v1/report"     // GET ?repository=team/app&reference=1.2 -> report.Report
-	PathImages     = "/api/v1/images"     // GET ?prefix=&after=&limit= -> ImageList
+	PathImages     = "/api/v1/images"     // GET ?prefix=&tag=&decision=&after=&limit= -> ImageList
 	PathAdvisories = "/api/v1/advisories" // GET -> AdvisoryList
 	PathImport     = "/api/v1/advisories/import"
 	PathStatus     = "/api/v1/status"        // GET -> Status
@@ -46,7 +46,17 @@ type Image struct {
 	Locks      []string        `json:"locks,omitempty"` // of the tag, its manifest and its repository together
 }
 
-// ImageList is a page of images in the order of repository and tag.
+// ImageQuery says which images are asked for.
+type ImageQuery struct {
+	Prefix    string            // with which their repositories begin
+	Tag       string            // pattern as in package rules; "": all
+	Decisions []policy.Decision // none: all
+	After     string            // Next of the page before
+	Limit     int               // from 1 to MaxPage
+}
+
+// ImageList is a page of images in the order of repository and tag. A page of those of some tags
+// or decisions may hold few or none, though others follow.
 type ImageList struct {
 	Images []Image `json:"images"`
 	// Next, if not empty, is the value of after for the next page.

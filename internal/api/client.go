@@ -66,10 +66,17 @@ func (c *Client) Report(ctx context.Context, repo oci.Repository, ref oci.Refere
 	return r, err
 }
 
-// Images fetches the page of images that follows after, of repositories that begin with prefix.
-func (c *Client) Images(ctx context.Context, prefix, after string, limit int) (ImageList, error) {
+// Images fetches a page of images.
+func (c *Client) Images(ctx context.Context, q ImageQuery) (ImageList, error) {
+	v := url.Values{"prefix": {q.Prefix}, "after": {q.After}, "limit": {strconv.Itoa(q.Limit)}}
+	if q.Tag != "" {
+		v.Set("tag", q.Tag)
+	}
+	for _, d := range q.Decisions {
+		v.Add("decision", d.String())
+	}
 	var l ImageList
-	err := c.get(ctx, PathImages, url.Values{"prefix": {prefix}, "after": {after}, "limit": {strconv.Itoa(limit)}}, &l)
+	err := c.get(ctx, PathImages, v, &l)
 	return l, err
 }
 

@@ -264,29 +264,6 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request, c caller) error 
 	return nil
 }
 
-func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error {
-	q := r.URL.Query()
-	limit, err := queryLimit(q)
-	if err != nil {
-		return err
-	}
-	rows, err := s.o.Catalog.List(r.Context(), q.Get("prefix"), q.Get("after"), limit)
-	if err != nil {
-		return err
-	}
-	out := api.ImageList{Images: []api.Image{}}
-	for _, l := range rows {
-		out.Images = append(out.Images, api.Image{Repository: l.Repo, Tag: l.Tag, Digest: l.Digest, MediaType: l.MediaType,
-			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: l.Counts, Locks: l.Locks.Names()})
-	}
-	if len(rows) == limit {
-		last := rows[len(rows)-1]
-		out.Next = last.Repo + ":" + last.Tag
-	}
-	writeJSON(w, http.StatusOK, out)
-	return nil
-}
-
 func (s *Server) status(w http.ResponseWriter, _ *http.Request, _ caller) error {
 	writeJSON(w, http.StatusOK, api.Status{Version: s.o.Version, Ready: s.o.Ready(), Loading: s.o.Loading()})
 	return nil

@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -171,54 +170,4 @@ func (c *Catalog) AllRepositories(ctx context.Context, after string, limit int) 
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
 	return names, nil
-}
-
-// Listed is one tag in a list over repositories.
-type Listed struct {
-	Repo      string
-	Tag       string
-	Digest    oci.Digest
-	MediaType string
-	Platforms []string // of an index; an image's own stands in its configuration
-	PushedAt  time.Time
-	Decision  policy.Decision
-	Counts    Counts
-	Size      int64 // of the config and all layers, for an index of all its images
-	Locks     Locks // of the tag, its manifest and its repository together
-}
-
-// List returns up to limit tags of the repositories whose names begin with prefix,
-// ordered by repository and tag. After is "REPO:TAG" of the last one of the page before.
-func (c *Catalog) List(ctx context.Context, prefix, after string, limit int) ([]Listed, error) {
-	repo, tag, _ := strings.Cut(after, ":")
-	rows, err := c.read.query(ctx, `select r.name, t.name, m.digest, m.media_type, m.platforms, h.pushed_at, v.decision, v.counts, m.content_size,
-			r.closed | h.closed | t.closed
-		from repositories r
-		join tags t on t.repository_id = r.id
-		join manifests m on m.id = t.manifest_id
-		join holdings h on h.repository_id = r.id and h.manifest_id = m.id
-		join verdicts v on v.manifest_id = m.id
-		where r.name >= $1 and r.name < $2 and (r.name > $3 or t.name > $4)
-		order by r.name, t.name limit $5`, max(prefix, repo), prefix+"\x7f", repo, tag, page(limit))
-	out, err := collect(rows, err, scanListed)
-	if err != nil {
-		return nil, fmt.Errorf("list %q: %w", prefix, err)
-	}
-	return out, nil
-}
-
-func scanListed(r *sql.Rows) (Listed, error) {
-	var l Listed
-	var digest, platforms, counts string
-	var pushed, decision int64
-	err := r.Scan(&l.Repo, &l.Tag, &digest, &l.MediaType, &platforms, &pushed, &decision, &counts, &l.Size, &l.Locks)
-	if err != nil {
-		return l, err
-	}
-	l.Platforms, l.PushedAt, l.Decision = strings.Fields(platforms), fromMicros(&pushed), policy.Decision(decision)
-	if err := json.Unmarshal([]byte(counts), &l.Counts); err != nil {
-		return l, fmt.Errorf("counts of %s: %w", digest, err)
-	}
-	l.Digest, err = oci.ParseDigest(digest)
-	return l, err
 }

@@ -102,7 +102,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	ok(t, err)
 	_, err = c.PutManifest(ctx, catalog.NewManifest{Repo: r, Manifest: index, Now: now, If: catalog.Condition{Present: true}})
 	ok(t, err)
-	must(c.List(ctx, "a", "", 0))(t)
+	list(t, c, catalog.ListQuery{Prefix: "a", After: "app:a"})
 	for eco, one := range map[string]int{"Debian": 0, "Alpine": 0, "Go": 1, "npm": 1} {
 		list := records(t, eco)
 		holds(t, c, amd, debianSSL, alpineSSL, goNet, lodash)

@@ -160,7 +160,7 @@ func TestIndexNeedsItsChildren(t *testing.T) {
 		}
 		index := indexOf(t, amd, arm)
 		put(t, c, r, index, "v1")
-		list := must(c.List(ctx, "", "", 0))(t)
+		list := list(t, c, catalog.ListQuery{})
 		equal(t, list[0].Platforms, []string{"linux/amd64", "linux/arm64"})
 		if want := int64(2*len("base layer") + len("amd layer") + len("arm layer") + len("amd config") + len("arm config")); list[0].Size != want {
 			t.Errorf("size of the index is %d, want %d", list[0].Size, want)
@@ -227,7 +227,7 @@ func TestPages(t *testing.T) {
 
 		var got []string
 		for after := ""; ; {
-			list := must(c.List(ctx, "x", after, 2))(t)
+			list := list(t, c, catalog.ListQuery{Prefix: "x", After: after, Limit: 2})
 			if len(list) == 0 {
 				break
 			}
@@ -244,7 +244,7 @@ func TestPages(t *testing.T) {
 			all = append(all, n+":t1", n+":t2")
 		}
 		equal(t, got, all)
-		l := must(c.List(ctx, "a", "", 1))(t)[0]
+		l := list(t, c, catalog.ListQuery{Prefix: "a", Limit: 1})[0]
 		equal(t, []any{l.Digest, l.MediaType, l.PushedAt, l.Decision, l.Size}, []any{m.Digest, m.MediaType, now, policy.Pending, int64(len("base layer") + len("img layer") + len("img config"))})
 	})
 }

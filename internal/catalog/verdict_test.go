@@ -83,7 +83,7 @@ func TestVerdictIsKept(t *testing.T) {
 		got := must(c.Manifest(ctx, r, oci.Reference{Tag: "v1"}))(t)
 		equal(t, got.Verdict, want)
 		equal(t, got.Counts, counts)
-		equal(t, must(c.List(ctx, "", "", 0))(t)[0].Decision, policy.Quarantine)
+		equal(t, list(t, c, catalog.ListQuery{})[0].Decision, policy.Quarantine)
 		wantErr(t, catalogtest.Judge(ctx, c, digest("none"), want, counts), catalog.ErrNotFound)
 		_, _, err = c.Verdict(ctx, digest("none"))
 		wantErr(t, err, catalog.ErrNotFound)

@@ -9,6 +9,7 @@ import (
 
 	"pratique.dev/pratique/internal/api"
 	"pratique.dev/pratique/internal/oci"
+	"pratique.dev/pratique/internal/policy"
 	"pratique.dev/pratique/internal/report"
 )
 
@@ -65,8 +66,10 @@ func parseImage(cl *api.Client, s string) (oci.Repository, oci.Reference, error)
 
 func newList() *cobra.Command {
 	var (
-		conn connection
-		out  output
+		conn      connection
+		out       output
+		query     api.ImageQuery
+		decisions []string
 	)
 	c := &cobra.Command{
 		Use:   "list [PREFIX]",
@@ -76,7 +79,8 @@ with the verdict that stands and the number of findings by severity.
 
 Exit codes: 0 listed; 2 the list could not be had.`,
 		Example: `  pratique list
-  pratique list team/ -o json`,
+  pratique list team/ -o json
+  pratique list prod/ --tag 'v*' --decision quarantine,pending`,
 		Args: takesOneOrNone("PREFIX"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {
@@ -86,7 +90,15 @@ Exit codes: 0 listed; 2 the list could not be had.`,
 			if err != nil {
 				return err
 			}
-			images, err := allImages(cmd, cl, strings.Join(args, ""))
+			query.Prefix, query.Decisions = strings.Join(args, ""), nil
+			for _, t := range decisions {
+				var d policy.Decision
+				if err := d.UnmarshalText([]byte(t)); err != nil {
+					return fmt.Errorf("--decision: %w", err)
+				}
+				query.Decisions = append(query.Decisions, d)
+			}
+			images, err := allImages(cmd, cl, query)
 			if err != nil {
 				return err
 			}
@@ -94,7 +106,7 @@ Exit codes: 0 listed; 2 the list could not be had.`,
 				return writeJSON(cmd.OutOrStdout(), api.ImageList{Images: images})
 			}
 			if len(images) == 0 {
-				return noImages(cmd, args)
+				return noImages(cmd, query)
 			}
 			rows := make([]table.Row, len(images))
 			for i, img := range images {
@@ -106,24 +118,29 @@ Exit codes: 0 listed; 2 the list could not be had.`,
 	}
 	conn.register(c)
 	out.register(c)
+	c.Flags().StringVar(&query.Tag, "tag", "", "only tags of this pattern: * is any text, ? one character")
+	c.Flags().StringSliceVar(&decisions, "decision", nil, "only these: allow, quarantine, pending")
 	return c
 }
 
 // noImages says on the standard error that the list is empty, which is no failure.
-func noImages(cmd *cobra.Command, args []string) error {
+func noImages(cmd *cobra.Command, q api.ImageQuery) error {
 	said := "no images yet; push one"
-	if len(args) > 0 {
-		said = fmt.Sprintf("no images in repositories that begin with %q; 'pratique list' shows all", args[0])
+	switch {
+	case q.Tag != "" || len(q.Decisions) > 0:
+		said = "no such images; 'pratique list' shows all"
+	case q.Prefix != "":
+		said = fmt.Sprintf("no images in repositories that begin with %q; 'pratique list' shows all", q.Prefix)
 	}
 	_, err := fmt.Fprintln(cmd.ErrOrStderr(), said)
 	return err
 }
 
 // allImages follows the pages to their end.
-func allImages(cmd *cobra.Command, cl *api.Client, prefix string) ([]api.Image, error) {
+func allImages(cmd *cobra.Command, cl *api.Client, q api.ImageQuery) ([]api.Image, error) {
 	images := []api.Image{}
-	for after := ""; ; {
-		page, err := cl.Images(cmd.Context(), prefix, after, api.MaxPage)
+	for q.Limit = api.MaxPage; ; {
+		page, err := cl.Images(cmd.Context(), q)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +148,7 @@ func allImages(cmd *cobra.Command, cl *api.Client, prefix string) ([]api.Image, 
 		if page.Next == "" {
 			return images, nil
 		}
-		after = page.Next
+		q.After = page.Next
 	}
 }
 
