@@ -34,8 +34,12 @@ type Retained struct {
 // ErrRetaining is returned by Retain while it runs already.
 var ErrRetaining = errors.New("retention runs already")
 
-// retainPage is how many rows are read at a time.
-const retainPage = 1000
+// How many tags, and untagged manifests, are read at a time; for each page of the latter the
+// history of the repository is read once.
+const (
+	retainPage   = 1000
+	untaggedPage = 10_000
+)
 
 // retention is one run.
 type retention struct {
@@ -227,7 +231,7 @@ func (r *retention) untagged(ctx context.Context, repo oci.Repository) error {
 	}
 	before := r.act.Now.Add(-time.Duration(*rule.UntaggedAfter))
 	for after := int64(0); ; {
-		page, err := r.cat.UntaggedManifests(ctx, repo, before, after, retainPage)
+		page, err := r.cat.UntaggedManifests(ctx, repo, before, after, untaggedPage)
 		if err != nil || len(page) == 0 {
 			return err
 		}
