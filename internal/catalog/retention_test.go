@@ -72,3 +72,28 @@ func TestUntaggedSince(t *testing.T) {
 		equal(t, len(must(c.UntaggedManifests(ctx, r, now, 0, 10))(t)), 0)
 	})
 }
+
+// TestExpire: only what still stands as it was decided about goes, and a manifest with its last tag.
+func TestExpire(t *testing.T) {
+	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
+		ctx, r := t.Context(), repo(t, "app")
+		m := pushImage(t, c, r, "one", "a", "b", "c")
+		a := catalog.Act{By: "retention", Now: now, Restore: time.Hour}
+		expire := func(tags map[string]time.Time) catalog.Expired {
+			t.Helper()
+			return must(c.Expire(ctx, catalog.Expiry{Repo: r, Digest: m.Digest, Tags: tags}, a))(t)
+		}
+		equal(t, expire(map[string]time.Time{"a": now, "b": now.Add(-time.Second), "x": now}), catalog.Expired{Tags: []string{"a"}})
+		equal(t, expire(map[string]time.Time{"a": now}), catalog.Expired{})
+		equal(t, expire(nil), catalog.Expired{})
+		lay(t, c, `immutable: [{repositories: "**", tags: c}]`)
+		_, err := c.Expire(ctx, catalog.Expiry{Repo: r, Digest: m.Digest, Tags: map[string]time.Time{"b": now, "c": now}}, a)
+		wantRefusal(t, err, "c of app")
+		equal(t, must(c.Tags(ctx, r, "", 10))(t), []string{"b", "c"})
+		lay(t, c, "")
+		equal(t, expire(map[string]time.Time{"b": now, "c": now}), catalog.Expired{Tags: []string{"b", "c"}, Manifest: true})
+		equal(t, expire(map[string]time.Time{"b": now}), catalog.Expired{})
+		out := must(c.RestoreManifest(ctx, r, m.Digest, a))(t)
+		equal(t, out.Tags, []string{"b", "c"})
+	})
+}
