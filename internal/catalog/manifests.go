@@ -139,7 +139,7 @@ func (c *Catalog) Tags(ctx context.Context, repo oci.Repository, after string, l
 	rows, err := c.read.query(ctx, `select t.name from repositories r join tags t on t.repository_id = r.id
 		where r.name = $1 and t.name > $2 and t.closed & 8 = 0
 			and t.manifest_id not in (select manifest_id from holdings
-				where repository_id = (select id from repositories where name = $1) and closed <> 0 and closed & 8 <> 0)
+				where repository_id = (select id from repositories where name = $1) and closed > 0 and closed & 8 <> 0)
 		order by t.name limit $3`, repo.String(), after, page(limit))
 	tags, err := collect(rows, err, scanText)
 	if err == nil && len(tags) == 0 {

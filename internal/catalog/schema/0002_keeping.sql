@@ -9,7 +9,7 @@ alter table holdings add column pulled_at integer;
 alter table tags add column pulled_at integer;
 
 create index holdings_pushed on holdings (repository_id, pushed_at);
-create index holdings_closed on holdings (repository_id, manifest_id) where closed <> 0;
+create index holdings_closed on holdings (repository_id, closed) where closed > 0;
 create index uploads_by on uploads (started_by);
 
 -- The check of the store found its bytes missing or changed. Such a blob counts as one
