@@ -28,15 +28,20 @@ type upload struct {
 	alg   oci.Algorithm
 	hash  hash.Hash
 	size  int64
-	file  file // nil while resting
-	dirty bool // written since the last fsync
-	named bool // its name in the folder of uploads is durable
-	over  bool // committed or aborted
+	file  file  // nil while resting
+	dirty bool  // written since the last fsync
+	ahead int64 // so many bytes the disk has been told to write
+	named bool  // its name in the folder of uploads is durable
+	over  bool  // committed or aborted
 
 	// lost is why the bytes could not be made durable. The kernel drops what it could not
 	// write, and a second fsync says that all is well: nothing more can be promised.
 	lost error
 }
+
+// aheadPart is how much is written before the disk begins with it: so the fsync at the end
+// finds little left to wait for.
+const aheadPart = 8 << 20
 
 // state is what Save returns: JSON, so that a later version can read it.
 type state struct {
@@ -86,7 +91,7 @@ func (s *Store) Resume(ctx context.Context, saved []byte) (blob.Upload, error) {
 	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(st.Hash); err != nil {
 		return nil, fmt.Errorf("resume upload %s: saved hash: %w", st.ID, err)
 	}
-	u := &upload{store: s, id: st.ID, alg: st.Algorithm, hash: h, size: st.Offset, named: st.Offset > 0}
+	u := &upload{store: s, id: st.ID, alg: st.Algorithm, hash: h, size: st.Offset, ahead: st.Offset, named: st.Offset > 0}
 	if err := u.reopen(); err != nil {
 		return nil, fmt.Errorf("resume upload %s: %w", st.ID, err)
 	}
@@ -155,6 +160,10 @@ func (u *upload) Write(p []byte) (int, error) {
 		u.size += int64(n)
 		u.dirty = true
 		u.feed.set(u.size)
+		if part := u.size - u.ahead; part >= aheadPart {
+			writeAhead(u.file, u.ahead, part)
+			u.ahead = u.size
+		}
 	}
 	if err != nil {
 		return n, fmt.Errorf("write upload %s: %w", u.id, explain(err))
