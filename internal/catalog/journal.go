@@ -44,6 +44,17 @@ func (c *Catalog) Unjournaled(ctx context.Context, limit int) ([]Entry, error) {
 	return out, nil
 }
 
+// IsUnjournaled says whether there is a move of a manifest that the blob store does not know
+// of yet.
+func (c *Catalog) IsUnjournaled(ctx context.Context, d oci.Digest) (bool, error) {
+	var is bool
+	err := c.read.row(ctx, `select exists (select 1 from history h where h.journaled = 0 and h.digest = $1)`, d.String()).Scan(&is)
+	if err != nil {
+		return false, fmt.Errorf("moves of %s to journal: %w", d, asKnown(err))
+	}
+	return is, nil
+}
+
 // MarkJournaled notes that the blob store knows of moves.
 func (c *Catalog) MarkJournaled(ctx context.Context, moves []Entry) error {
 	ids := make([]int64, len(moves))

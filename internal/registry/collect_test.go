@@ -149,9 +149,27 @@ func (w *world) put(t *rapid.T, repo int, m oci.Manifest) {
 	w.manifests[place{repo, m.Digest}] = m
 	delete(w.trash, place{repo, m.Digest})
 	w.known = append(w.known, m)
+	if err := w.journal(m); err != nil {
+		t.Fatal(err)
+	}
 	if _, ok := w.stored[m.Digest]; !ok {
 		w.stored[m.Digest] = w.now()
 	}
+}
+
+// journal stores the bytes of a manifest that was put, as the journal does.
+func (w *world) journal(m oci.Manifest) error {
+	if _, err := w.store.Stat(bg, m.Digest); !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	up, err := w.store.Begin(bg, m.Digest.Algorithm())
+	if err != nil {
+		return err
+	}
+	if _, err := up.Write(m.Raw); err != nil {
+		return err
+	}
+	return up.Commit(bg, m.Digest)
 }
 
 // needed says whether a manifest of the repository names a blob.
@@ -392,6 +410,9 @@ func (w *world) collectDuring(t *rapid.T, picked []int, repo int) {
 				}
 			}
 			_, fail[i] = w.reg.PutManifest(bg, pusher, Push{Repo: worldRepo(repo), Reference: oci.Reference{Tag: fmt.Sprintf("t%d", b)}, Raw: made[i].Raw})
+			if fail[i] == nil {
+				fail[i] = w.journal(made[i])
+			}
 		})
 	}
 	all.Wait()

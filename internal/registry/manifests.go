@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/access"
-	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/policy"
@@ -43,7 +42,7 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	if err != nil {
 		return Pushed{}, err
 	}
-	created, store, err := r.keepManifest(ctx, by, p, m)
+	created, err := r.keepManifest(ctx, by, p, m)
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -51,15 +50,9 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	if m.Subject != nil {
 		out.Subject = m.Subject.Digest
 	}
-	// Both take their time on the disk, and neither needs the other.
-	stored := make(chan error, 1)
-	go func() { stored <- store() }()
 	v, n := r.judge(ctx, m.Digest)
 	out.Decision, out.Counts = v.Decision, n
 	out.Hints = r.hints(p, m, v)
-	if err := <-stored; err != nil {
-		return Pushed{}, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
-	}
 	return out, nil
 }
 
@@ -88,45 +81,22 @@ func (r *Registry) parse(ctx context.Context, p Push) (oci.Manifest, error) {
 	return m, nil
 }
 
-// keepManifest writes the manifest to the catalog, and its bytes to the store as well:
-// so the catalog can be rebuilt from what the store holds. The bytes are made ready
-// before, and store makes them durable after, so that a refused manifest leaves nothing.
-func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, store func() error, err error) {
+// keepManifest writes the manifest to the catalog, with its bytes. The store gets a copy
+// within about a second from the journal (upkeep.Journal), for a rebuild of the catalog.
+func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, err error) {
+	// The collection may be about to remove an old copy.
 	release, err := r.contents.share(ctx, m.Digest)
 	if err != nil {
-		return false, nil, err
+		return false, err
 	}
-	defer func() {
-		if store == nil {
-			release()
-		}
-	}()
-	var up blob.Upload
-	if _, err = r.store.Stat(ctx, m.Digest); errors.Is(err, blob.ErrNotFound) {
-		if up, err = r.store.Begin(ctx, m.Digest.Algorithm()); err == nil {
-			_, err = up.Write(m.Raw)
-		}
+	defer release()
+	tags := p.Tags
+	if t := p.Reference.Tag; t != "" {
+		tags = append([]string{t}, tags...)
 	}
-	if err == nil {
-		tags := p.Tags
-		if t := p.Reference.Tag; t != "" {
-			tags = append([]string{t}, tags...)
-		}
-		p.If.Tag = p.Reference.Tag
-		created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If})
-	}
-	if up == nil && err != nil {
-		return false, nil, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
-	}
-	if up == nil {
-		release()
-		return created, func() error { return nil }, nil
-	}
-	keep := context.WithoutCancel(ctx)
-	if err != nil {
-		return false, nil, known(errors.Join(err, up.Abort(keep)), oci.CodeManifestUnknown, "manifest "+m.Digest.String())
-	}
-	return created, func() error { defer release(); return up.Commit(keep, m.Digest) }, nil
+	p.If.Tag = p.Reference.Tag
+	created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If})
+	return created, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 }
 
 // judge gives the verdict that stands, or waits for one. Whatever goes wrong, the

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/catalog"
@@ -44,7 +43,7 @@ func (c *checker) manifest(ctx context.Context, m catalog.KeptManifest) error {
 			return nil // told, and nothing to go by
 		}
 	}
-	if err := c.storedCopy(ctx, m, parsed); err != nil {
+	if err := c.storedCopy(ctx, parsed); err != nil {
 		return err
 	}
 	if err := c.absentParts(ctx, parsed); err != nil {
@@ -123,9 +122,14 @@ func (c *checker) readManifest(ctx context.Context, d oci.Digest) ([]byte, error
 }
 
 // storedCopy checks a manifest's bytes in the store, from which the catalog can be rebuilt.
-func (c *checker) storedCopy(ctx context.Context, kept catalog.KeptManifest, m oci.Manifest) error {
-	raw, err := c.settled(ctx, kept)
-	if err != nil || raw != nil && oci.DigestOf(m.Digest.Algorithm(), raw) == m.Digest {
+// Those of one that the journal does not know yet come with it.
+func (c *checker) storedCopy(ctx context.Context, m oci.Manifest) error {
+	coming, err := c.cat.IsUnjournaled(ctx, m.Digest)
+	if err != nil {
+		return err
+	}
+	raw, err := c.readManifest(ctx, m.Digest)
+	if err != nil || raw == nil && coming || raw != nil && oci.DigestOf(m.Digest.Algorithm(), raw) == m.Digest {
 		return err
 	}
 	p := Problem{Kind: KindManifest, Digest: m.Digest.String(), Detail: "its bytes in the store are missing"}
@@ -144,31 +148,6 @@ func (c *checker) storedCopy(ctx context.Context, kept catalog.KeptManifest, m o
 	}
 	c.found(p)
 	return nil
-}
-
-// How long the bytes of a manifest may take to reach the store after the catalog has it,
-// and which manifests are given that time.
-const (
-	inFlight   = 2 * time.Second
-	justPushed = time.Minute
-	lookAgain  = 50 * time.Millisecond
-)
-
-// settled is readManifest, but waits for the bytes of a manifest that was pushed just now.
-func (c *checker) settled(ctx context.Context, m catalog.KeptManifest) ([]byte, error) {
-	raw, err := c.readManifest(ctx, m.Digest)
-	if err != nil || raw != nil || c.o.Now().Sub(m.PushedAt) > justPushed {
-		return raw, err
-	}
-	for wait := time.Duration(0); wait < inFlight && err == nil && raw == nil; wait += lookAgain {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(lookAgain):
-		}
-		raw, err = c.readManifest(ctx, m.Digest)
-	}
-	return raw, err
 }
 
 // putBytes stores content under its digest, in place of what is there.

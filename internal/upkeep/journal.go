@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 
 	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/catalog"
@@ -156,37 +157,40 @@ func (j *Journal) Write(ctx context.Context) error {
 	}
 }
 
-// complete gives the store the bytes of the manifests that it lacks: a push that was killed,
-// or ran out of space, may have come as far as the catalog.
+// completeAtOnce is how many manifests' bytes go to the store side by side.
+const completeAtOnce = 8
+
+// complete gives the store the bytes of the manifests that it lacks.
 func (j *Journal) complete(ctx context.Context, moves []catalog.Entry) error {
 	seen := map[string]bool{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(completeAtOnce)
 	for _, e := range moves {
 		if e.Type == "" || seen[e.Digest] {
 			continue // gone by now, or looked for
 		}
 		seen[e.Digest] = true
-		d, err := oci.ParseDigest(e.Digest)
-		if err != nil {
-			return err
-		}
-		if _, err := j.store.Stat(ctx, d); !errors.Is(err, blob.ErrNotFound) {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		m, err := j.cat.ManifestByDigest(ctx, d)
-		if errors.Is(err, catalog.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := putBytes(ctx, j.store, d, m.Raw); err != nil {
-			return err
-		}
+		g.Go(func() error { return j.copyManifest(ctx, e.Digest) })
 	}
-	return nil
+	return g.Wait()
+}
+
+func (j *Journal) copyManifest(ctx context.Context, digest string) error {
+	d, err := oci.ParseDigest(digest)
+	if err != nil {
+		return err
+	}
+	if _, err := j.store.Stat(ctx, d); !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	m, _, err := j.cat.ToJudge(ctx, d)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return putBytes(ctx, j.store, d, m.Raw)
 }
 
 // append writes one record.

@@ -96,8 +96,11 @@ func (h *house) index(t *testing.T, r, tag string, children ...oci.Digest) oci.D
 	t.Helper()
 	var list []string
 	for _, d := range children {
-		size := must(h.Store.Stat(bg, d))
-		list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, oci.MediaTypeImageManifest, d, size))
+		m, _, err := h.Cat.ToJudge(bg, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, oci.MediaTypeImageManifest, d, len(m.Raw)))
 	}
 	return h.put(t, r, tag, oci.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, oci.MediaTypeImageIndex, strings.Join(list, ",")))
 }
