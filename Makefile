@@ -84,6 +84,7 @@ lint: $(TOOLBIN)/.lint ## gofmt, go vet, staticcheck, govulncheck
 
 .PHONY: bench
 bench: build $(TOOLBIN)/.distribution $(TOOLBIN)/.trivy ## measure the figures of bench/README.md (IMAGES=folder of OCI layouts)
+	@tools/need.sh nginx=nginx-light
 	PRATIQUE_BIN=$(CURDIR)/bin/pratique PATH="$(TOOLBIN):$$PATH" IMAGES="$(IMAGES)" \
 		$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 120m ./bench
 

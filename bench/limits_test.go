@@ -72,7 +72,5 @@ func nginxGet(b *testing.B, blob content) float64 {
 	p := start(b, addr, nil, find(b, "NGINX_BIN", "nginx"), "-c", config, "-e", filepath.Join(dir, "error.log"), "-p", dir)
 	defer p.stop(b)
 	p.await(b, "/"+filepath.Base(blob.path), time.Minute)
-	c := newClient(p.base, 0)
-	defer c.http.CloseIdleConnections()
-	return get(b, c, "/"+filepath.Base(blob.path), blob.Size)
+	return fetch(b, p.base, "/"+filepath.Base(blob.path), blob.Size)
 }

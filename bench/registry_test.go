@@ -216,7 +216,7 @@ func BenchmarkOneGiB(b *testing.B) {
 					b.Fatal(err)
 				}
 				push.add(s.name, float64(blob.Size)/mib/time.Since(begin).Seconds())
-				pull.add(s.name, get(b, c, "/v2/bench/gib/blobs/"+blob.Digest, blob.Size))
+				pull.add(s.name, fetch(b, p.base, "/v2/bench/gib/blobs/"+blob.Digest, blob.Size))
 				c.http.CloseIdleConnections()
 				p.stop(b)
 			}
@@ -226,23 +226,6 @@ func BenchmarkOneGiB(b *testing.B) {
 		push.median("pratique"), push.median("limit"), push.median("pratique")/push.median("limit"), push.median("distribution"), push.ratio()), "within 10 % of the limit")
 	row("pull of 1 GiB", fmt.Sprintf("%.0f MiB/s; nginx %.0f, ratio %.2f; distribution %.0f, ratio %.2f",
 		pull.median("pratique"), pull.median("nginx"), pull.median("pratique")/pull.median("nginx"), pull.median("distribution"), pull.ratio()), "at least 2 × distribution, within 15 % of nginx")
-}
-
-// get returns MiB a second of the best of three: the first one warms the page cache.
-func get(b *testing.B, c *client, url string, size int64) (best float64) {
-	b.Helper()
-	for range 3 {
-		begin := time.Now()
-		var n counter
-		if _, err := c.do(http.MethodGet, url, nil, 0, "", http.StatusOK, &n); err != nil {
-			b.Fatal(err)
-		}
-		if int64(n) != size {
-			b.Fatalf("%s: %d bytes, want %d", url, n, size)
-		}
-		best = max(best, float64(size)/mib/time.Since(begin).Seconds())
-	}
-	return best
 }
 
 // BenchmarkSmall measures what is many and little: layers of 4 KiB and manifests pushed,
