@@ -3,13 +3,16 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -42,6 +45,21 @@ func layerOf(t *testing.T, img v1.Image) string {
 func blobFile(data, digest string) string {
 	hex := strings.TrimPrefix(digest, "sha256:")
 	return filepath.Join(data, "blobs", "sha256", hex[:2], hex)
+}
+
+// awaitFile returns once there is a file: the journal gives the store its copy of a manifest
+// about a second after the push.
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, err := os.Stat(path)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // pulled pulls an image whole and compares all bytes with their digests.
@@ -78,6 +96,7 @@ func TestFsckAndPush(t *testing.T) {
 	damaged := bytes.Clone(raw)
 	damaged[len(damaged)/2] ^= 1
 	check(t, os.WriteFile(blobFile(data, layer), damaged, 0o600))
+	awaitFile(t, blobFile(data, digest(t, img)))
 	check(t, os.WriteFile(blobFile(data, digest(t, img)), []byte("{}"), 0o600))
 
 	r := upkeep(t, 1, "fsck", "--data", data)
