@@ -164,9 +164,9 @@ func (s *server) stop() (err error) {
 }
 
 // start runs a server on a data folder until the test ends.
-func start(t *testing.T, data string) *server {
+func start(t *testing.T, data string, flags ...string) *server {
 	t.Helper()
-	s, err := spawn(data)
+	s, err := spawnWith(data, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ func TestUpgrade(t *testing.T) {
 		t.Run(schema, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")
 			world := unpackReleased(t, schema, data)
-			s := start(t, data)
+			// The upload in it has been open for as long as the release is out.
+			s := start(t, data, "--upload-expiry", "1000000h")
 			world.isServed(t, s)
 			world.isResumed(t, s)
 			s.push(t, "team/app", "later", buildImage(t, format{}, part{files: tree{"etc/later": text("later")}, by: "COPY . /"}))
@@ -37,7 +38,7 @@ func TestUpgrade(t *testing.T) {
 			check(t, s.stop())
 			world.isRemembered(t, data)
 
-			again := start(t, data)
+			again := start(t, data, "--upload-expiry", "1000000h")
 			world.isServed(t, again)
 			world.isJudged(t, again)
 		})
