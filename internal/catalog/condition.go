@@ -10,9 +10,9 @@ import (
 	"pratique.dev/pratique/internal/oci"
 )
 
-// Condition is what must hold of what a push names for the push to be done (RFC 9110,
+// Condition is what must hold of what a push or a deletion names for it to be done (RFC 9110,
 // section 13.1: If-Match and If-None-Match). The zero Condition always holds. It is
-// asked and the push done in one transaction.
+// asked and the thing done in one transaction.
 type Condition struct {
 	Tag     string       // of which it is asked; "": of the manifest's own digest
 	Absent  bool         // there is none such
@@ -26,7 +26,7 @@ func (c Condition) IsZero() bool {
 	return !c.Absent && !c.Present && len(c.Is) == 0 && len(c.IsNot) == 0
 }
 
-// holds says whether c does where the push names now, or nothing if that is "".
+// holds says whether c does where now is what is named, or nothing if that is "".
 func (c Condition) holds(now string) bool {
 	is := func(d oci.Digest) bool { return d.String() == now }
 	switch {

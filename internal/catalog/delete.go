@@ -13,7 +13,8 @@ import (
 
 // DeleteManifest takes a manifest and the tags that name it out of repo, to its trash if
 // a.Restore says so. With the last repository that holds it, indexes that list it become
-// due; with the last that has it in its trash, its verdict and inventory go. ErrNotFound or ErrNoRepository if repo does not hold it.
+// due; with the last that has it in its trash, its verdict and inventory go. ErrNotFound or ErrNoRepository if repo does not hold it,
+// ErrCondition if a.If does not hold.
 func (c *Catalog) DeleteManifest(ctx context.Context, repo oci.Repository, d oci.Digest, a Act) error {
 	a = c.actNow(a)
 	err := c.onConflict(ctx, func(t *tx) error { return t.deleteManifest(ctx, repo, d, a) })
@@ -38,6 +39,9 @@ func (t *tx) deleteManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 	}
 	if err := t.repositoryLocked(ctx, repository, LockDelete); err != nil {
 		return err
+	}
+	if !a.If.holds(d.String()) {
+		return ErrCondition
 	}
 	tags, err := t.untagAll(ctx, repository, manifest, d, a)
 	if err != nil {
@@ -103,7 +107,7 @@ func (t *tx) untagAll(ctx context.Context, repository, manifest int64, d oci.Dig
 }
 
 // DeleteTag takes a tag out of repo; the manifest stays. A *Locked if a lock
-// forbids it, ErrNotFound or ErrNoRepository if there is none.
+// forbids it, ErrCondition if a.If does not hold, ErrNotFound or ErrNoRepository if there is none.
 func (c *Catalog) DeleteTag(ctx context.Context, repo oci.Repository, tag string, a Act) error {
 	a = c.actNow(a)
 	err := c.tx(ctx, func(t *tx) error { return t.deleteTag(ctx, repo, tag, a) })
@@ -133,6 +137,9 @@ func (t *tx) deleteTag(ctx context.Context, repo oci.Repository, tag string, a A
 	}
 	if len(named) == 0 {
 		return ErrNotFound
+	}
+	if !a.If.holds(named[0].String()) {
+		return fmt.Errorf("%w: it is %q now", ErrCondition, named[0])
 	}
 	if err := t.guardTag(ctx, repository, tag, named[0], "be deleted"); err != nil {
 		return err

@@ -37,6 +37,8 @@ type Act struct {
 	Now time.Time // zero: by the catalog's clock
 	// Restore is how long what is deleted can be had back; 0 or less: not at all.
 	Restore time.Duration
+	// If must hold of what is deleted for it to be deleted; its Tag is not used.
+	If Condition
 }
 
 func (c *Catalog) actNow(a Act) Act {

@@ -134,7 +134,11 @@ func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 func (s *server) manifestDelete(w http.ResponseWriter, r *http.Request, c call) error {
-	if err := s.reg.DeleteManifest(r.Context(), c.by, c.repo, c.ref); err != nil {
+	must, err := conditionOf(r.Header)
+	if err != nil {
+		return err
+	}
+	if err := s.reg.DeleteManifest(r.Context(), c.by, c.repo, c.ref, must); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

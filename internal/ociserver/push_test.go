@@ -154,3 +154,25 @@ func TestReferrerPages(t *testing.T) {
 	}
 	w.want(w.do(request{method: "GET", path: "/v2/app/referrers/" + sum("s").String() + "?after=x"}), 400, "PAGINATION_NUMBER_INVALID")
 }
+
+// TestConditionalDelete: who deletes on a condition does not delete what somebody else has pushed since.
+func TestConditionalDelete(t *testing.T) {
+	w := newWorld(t)
+	first := w.putImage("app", "1", "first")
+	second := w.putImage("app", "1", "second")
+	del := func(ref, header, value string) answer {
+		return w.do(request{method: "DELETE", path: "/v2/app/manifests/" + ref, header: map[string]string{header: value}})
+	}
+	etag := func(raw string) string { return `"` + sum(raw).String() + `"` }
+	w.want(del("1", "If-Match", etag(first)), 412, "PRECONDITION_FAILED")
+	w.want(del("1", "If-None-Match", etag(second)), 412, "PRECONDITION_FAILED")
+	w.want(del("1", "If-Match", "nonsense"), 400, "UNSUPPORTED")
+	w.want(del(sum(second).String(), "If-Match", etag(first)), 412, "PRECONDITION_FAILED")
+	if a := w.do(request{method: "GET", path: "/v2/app/manifests/1"}); string(a.body) != second {
+		t.Fatalf("a deletion whose condition does not hold changed the tag: %s", a.body)
+	}
+	w.want(del("1", "If-Match", etag(first)+", "+etag(second)), 202, "")
+	w.want(del("1", "If-Match", "*"), 404, "MANIFEST_UNKNOWN")
+	w.want(del(sum(second).String(), "If-Match", "*"), 202, "")
+	w.want(w.do(request{method: "GET", path: "/v2/app/manifests/" + sum(second).String()}), 404, "MANIFEST_UNKNOWN")
+}

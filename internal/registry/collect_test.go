@@ -351,7 +351,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 }
 
 func (w *world) deleteManifest(repo int, d oci.Digest) error {
-	return w.reg.DeleteManifest(bg, Caller{Name: "ann"}, worldRepo(repo), oci.Reference{Digest: d})
+	return w.reg.DeleteManifest(bg, Caller{Name: "ann"}, worldRepo(repo), oci.Reference{Digest: d}, catalog.Condition{})
 }
 
 // takeOut takes a manifest out of the trash, if it is there, back or for good.

@@ -144,13 +144,15 @@ func (r *Registry) StatManifest(ctx context.Context, repo oci.Repository, ref oc
 }
 
 // DeleteManifest takes a tag out of repo; or, by digest, a manifest with its tags, to the
-// trash for as long as Options.Restore says.
-func (r *Registry) DeleteManifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) error {
+// trash for as long as Options.Restore says. PRECONDITION_FAILED if must does not hold of it.
+func (r *Registry) DeleteManifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference, must catalog.Condition) error {
 	var err error
+	act := r.act(by)
+	act.If = must
 	if ref.Tag != "" {
-		err = r.cat.DeleteTag(ctx, repo, ref.Tag, r.act(by))
+		err = r.cat.DeleteTag(ctx, repo, ref.Tag, act)
 	} else {
-		err = r.cat.DeleteManifest(ctx, repo, ref.Digest, r.act(by))
+		err = r.cat.DeleteManifest(ctx, repo, ref.Digest, act)
 	}
 	return known(err, oci.CodeManifestUnknown, image(repo, ref.String()))
 }

@@ -132,7 +132,7 @@ func TestRetainSpares(t *testing.T) {
 	if err != nil || len(list) > 0 {
 		t.Errorf("untagged: %+v, %v", list, err)
 	}
-	if err := r.DeleteManifest(bg, pusher, app, oci.Reference{Digest: index.Digest}); err != nil {
+	if err := r.DeleteManifest(bg, pusher, app, oci.Reference{Digest: index.Digest}, catalog.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err = cat.UntaggedManifests(bg, app, now.Add(time.Hour), 0, 10); err != nil || len(list) != 1 || list[0].Digest != d {

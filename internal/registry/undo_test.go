@@ -25,7 +25,7 @@ func TestTrashServesNobody(t *testing.T) {
 	if ok, err := r.Mount(bg, everybody, other, app, sum("config")); !ok || err != nil {
 		t.Fatalf("mount from an image that is there: %v, %v", ok, err)
 	}
-	if err := r.DeleteManifest(bg, everybody, app, oci.Reference{Digest: p.Digest}); err != nil {
+	if err := r.DeleteManifest(bg, everybody, app, oci.Reference{Digest: p.Digest}, catalog.Condition{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, ref := range []oci.Reference{{Tag: "1"}, {Digest: p.Digest}} {
