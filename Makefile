@@ -22,6 +22,7 @@ RACE := ./internal/blob/... ./internal/catalog/... ./internal/edge/... ./interna
 
 # command=Debian package, for the tests.
 NEEDS := skopeo=skopeo podman=podman buildah=buildah debootstrap=debootstrap npm=npm rpm=rpm \
+	umoci=umoci /usr/sbin/dockerd=docker.io ctr=containerd docker=docker.io \
 	gcc=gcc mount=mount zstd=zstd '/usr/lib/postgresql/*/bin/initdb=postgresql'
 
 .PHONY: help
