@@ -38,7 +38,7 @@ run: build ## build and start the registry on loopback (DATA=./data LISTEN=127.0
 	exec bin/pratique serve --data '$(DATA)' --listen '$(LISTEN)'
 
 .PHONY: test
-test: needs build tools unit race e2e chaos ## install what is missing, run all tests
+test: needs build tools unit race e2e kills ## install what is missing, run all tests
 
 .PHONY: needs
 needs: ## install the Debian packages that the tests use (as root)
@@ -59,9 +59,13 @@ e2e: build tools ## drive the built binary with the public clients and the OCI c
 	PRATIQUE_BIN=$(CURDIR)/bin/pratique PATH="$(TOOLBIN):$$PATH" \
 		$(GO) test -count=1 -timeout 30m ./test/e2e
 
+.PHONY: kills
+kills: build ## kill the binary 200 times at random points of pushes, deletes and collections
+	PRATIQUE_BIN=$(CURDIR)/bin/pratique CHAOS_KILLS=200 $(GO) test -count=1 -timeout 0 -v ./test/chaos
+
 .PHONY: chaos
-chaos: build ## kill the binary at random points of pushes, deletes and collections (CHAOS_KILLS=200 CHAOS_SEED=)
-	PRATIQUE_BIN=$(CURDIR)/bin/pratique $(GO) test -count=1 -timeout 0 -v ./test/chaos
+chaos: build ## the same for longer (CHAOS_KILLS=1000 CHAOS_SEED=)
+	PRATIQUE_BIN=$(CURDIR)/bin/pratique CHAOS_KILLS=$(or $(CHAOS_KILLS),1000) $(GO) test -count=1 -timeout 0 -v ./test/chaos
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser of outside bytes in turn (FUZZTIME=60s each)
