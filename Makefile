@@ -94,7 +94,7 @@ bench: build $(TOOLBIN)/.distribution $(TOOLBIN)/.trivy ## measure the figures o
 		$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 120m ./bench
 
 .PHONY: tools
-tools: $(TOOLBIN)/.clients $(TOOLBIN)/.artifacts $(TOOLBIN)/.cosign $(TOOLBIN)/.conformance $(TOOLBIN)/.lint ## build the test tools into the cache
+tools: $(TOOLBIN)/.clients $(TOOLBIN)/.acme $(TOOLBIN)/.artifacts $(TOOLBIN)/.cosign $(TOOLBIN)/.conformance $(TOOLBIN)/.lint ## build the test tools into the cache
 
 $(TOOLBIN)/.trivy: export GOEXPERIMENT = jsonv2
 # One stamp a group: a changed go.mod or go.sum builds its tools anew.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ type serveFlags struct {
 	judgeWait              time.Duration
 	gcEvery, gcGrace       time.Duration
 	tlsCert, tlsKey        string
+	acme                   edge.ACMEOptions
 	trustedProxies         string
 	limits                 server.Limits
 }
@@ -64,6 +66,10 @@ func (f *serveFlags) network(c *cobra.Command) {
 	d, l, fs := server.DefaultLimits, &f.limits, c.Flags()
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate and its chain; serves HTTPS and HTTP/2, and is read again when it changes (PRATIQUE_TLS_CERT)")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "PEM file with the certificate's key (PRATIQUE_TLS_KEY)")
+	fs.StringSliceVar(&f.acme.Hosts, "acme-hosts", nil, "names of this server, for which an authority makes the certificates by ACME; accepts its terms, and needs to be reached at port 443 (PRATIQUE_ACME_HOSTS)")
+	fs.StringVar(&f.acme.Directory, "acme-directory", "", "URL of the authority's ACME directory (PRATIQUE_ACME_DIRECTORY; default Let's Encrypt)")
+	fs.StringVar(&f.acme.Email, "acme-email", "", "where the authority writes to when something is wrong (PRATIQUE_ACME_EMAIL)")
+	fs.StringVar(&f.acme.Roots, "acme-roots", "", "PEM file of the roots by which the authority's own server is believed (PRATIQUE_ACME_ROOTS; default those of the system)")
 	fs.StringVar(&f.trustedProxies, "trusted-proxies", "", "networks of proxies whose Forwarded or X-Forwarded-For, -Proto and -Host are believed, as in 10.0.0.0/8,192.0.2.7 (PRATIQUE_TRUSTED_PROXIES; default none)")
 	fs.IntVar(&l.Connections, "max-connections", d.Connections, "connections that are open at the same time; others are answered 503 (-1: no limit)")
 	fs.IntVar(&l.ConnectionsPerAddr, "max-connections-per-address", d.ConnectionsPerAddr, "of them from one address that is no trusted proxy (-1: no limit)")
@@ -96,6 +102,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	cfg := server.Config{
 		TLSCert:        cmp.Or(f.tlsCert, os.Getenv("PRATIQUE_TLS_CERT")),
 		TLSKey:         cmp.Or(f.tlsKey, os.Getenv("PRATIQUE_TLS_KEY")),
+		ACME:           f.authority(),
 		TrustedProxies: proxies,
 		Limits:         f.limits,
 		Data:           cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
@@ -110,6 +117,18 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		Started:        func(s server.Started) { greet(cmd, s) },
 	}
 	return server.Run(cmd.Context(), cfg)
+}
+
+// authority is who makes the certificates, where somebody does.
+func (f *serveFlags) authority() edge.ACMEOptions {
+	o := f.acme
+	if env := os.Getenv("PRATIQUE_ACME_HOSTS"); len(o.Hosts) == 0 && env != "" {
+		o.Hosts = strings.Split(env, ",")
+	}
+	o.Directory = cmp.Or(o.Directory, os.Getenv("PRATIQUE_ACME_DIRECTORY"))
+	o.Email = cmp.Or(o.Email, os.Getenv("PRATIQUE_ACME_EMAIL"))
+	o.Roots = cmp.Or(o.Roots, os.Getenv("PRATIQUE_ACME_ROOTS"))
+	return o
 }
 
 func (f *serveFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {

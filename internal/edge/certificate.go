@@ -81,9 +81,12 @@ func (c *Certificate) check(ctx context.Context) {
 	c.log.InfoContext(ctx, "new TLS certificate in use", "until", c.current.Load().Leaf.NotAfter)
 }
 
+// certificateEvery is how often the files are looked at.
+const certificateEvery = 10 * time.Second
+
 // Watch looks for changed files until ctx ends.
-func (c *Certificate) Watch(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
+func (c *Certificate) Watch(ctx context.Context) {
+	tick := time.NewTicker(certificateEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -28,7 +28,7 @@ func TestNobodyHoldsAConnection(t *testing.T) {
 	p := &parts{cfg: Config{Log: slog.New(slog.DiscardHandler)}, loader: &loader{}, api: apiserver.New(apiserver.Options{
 		Identity: caller{}, Log: slog.New(slog.DiscardHandler), Loading: func() *api.Progress { return nil }})}
 	var err error
-	if p.url, err = externalURL("http://r.example", "http", nil); err != nil {
+	if p.url, err = externalURL("http://r.example", "http", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/", "/nothing", "/api/", "/api/v1/images", "/api/v1/nothing"} {

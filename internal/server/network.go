@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,9 +18,6 @@ import (
 // maxStreams bounds the requests of one HTTP/2 connection at the same time.
 const maxStreams = 128
 
-// certificateEvery is how often the files of the certificate are looked at.
-const certificateEvery = 10 * time.Second
-
 // listen opens the address, and says what to do if it cannot be had.
 func listen(cfg Config) (net.Listener, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
@@ -26,15 +25,29 @@ func listen(cfg Config) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w; end what uses the address, or choose another with --listen", cfg.Listen, err)
 	}
 	return edge.Limit(l, edge.ConnLimits{Total: cfg.Limits.Connections, PerAddr: cfg.Limits.ConnectionsPerAddr,
-		Exempt: cfg.TrustedProxies, TLS: cfg.TLSCert != ""}), nil
+		Exempt: cfg.TrustedProxies, TLS: cfg.TLSCert != "" || len(cfg.ACME.Hosts) > 0}), nil
 }
 
-// certificate reads the certificate, nil if there is to be no TLS.
-func certificate(cfg Config) (*edge.Certificate, error) {
-	if cfg.TLSCert == "" && cfg.TLSKey == "" {
+// certificate is what the server is answered by under TLS: files, or what an authority makes.
+type certificate interface {
+	Config() *tls.Config
+	// Watch keeps it up to date until ctx ends.
+	Watch(ctx context.Context)
+}
+
+// certificateOf reads the certificate, nil if there is to be no TLS.
+func certificateOf(cfg Config) (certificate, error) {
+	files, authority := cfg.TLSCert != "" || cfg.TLSKey != "", len(cfg.ACME.Hosts) > 0
+	switch {
+	case files && authority:
+		return nil, errors.New("--tls-cert and --acme-hosts exclude each other: the certificate is in files, or an authority makes it")
+	case authority:
+		o := cfg.ACME
+		o.Folder = filepath.Join(cfg.Data, "acme")
+		return edge.NewACME(o, cfg.Log)
+	case !files:
 		return nil, nil
-	}
-	if cfg.TLSCert == "" || cfg.TLSKey == "" {
+	case cfg.TLSCert == "" || cfg.TLSKey == "":
 		return nil, errors.New("--tls-cert and --tls-key go together: one of them is missing")
 	}
 	return edge.LoadCertificate(cfg.TLSCert, cfg.TLSKey, cfg.Log)

@@ -48,11 +48,14 @@ type Config struct {
 	// TLSCert and TLSKey are files with a certificate and its chain, and its key, in PEM. They are
 	// read again when they change. "" serves plain HTTP.
 	TLSCert, TLSKey string
-	TrustedProxies  edge.Proxies // whose forwarding headers are believed
-	Limits          Limits
-	Version         string
-	Log             *slog.Logger
-	Started         func(Started) // called once, when the address is listened on and before the first answer
+	// ACME names the hosts whose certificates an authority makes instead; without any none does.
+	// Its Folder is not used: they are kept under Data.
+	ACME           edge.ACMEOptions
+	TrustedProxies edge.Proxies // whose forwarding headers are believed
+	Limits         Limits
+	Version        string
+	Log            *slog.Logger
+	Started        func(Started) // called once, when the address is listened on and before the first answer
 }
 
 // Started says what there is to know of a server that has come up.
@@ -88,7 +91,7 @@ type parts struct {
 	oci      http.Handler
 	url      *url.URL
 	tempDir  string
-	cert     *edge.Certificate // nil: plain HTTP
+	cert     certificate // nil: plain HTTP
 	requests requests
 }
 
@@ -102,7 +105,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		cfg.CollectEvery = DefaultCollectEvery
 	}
 	cfg.Limits = cfg.Limits.orDefault()
-	cert, err := certificate(cfg)
+	cert, err := certificateOf(cfg)
 	if err != nil {
 		return err
 	}
@@ -132,13 +135,13 @@ func Run(ctx context.Context, cfg Config) (err error) {
 }
 
 // open makes all parts.
-func open(ctx context.Context, cfg Config, cert *edge.Certificate, addr net.Addr) (_ *parts, err error) {
+func open(ctx context.Context, cfg Config, cert certificate, addr net.Addr) (_ *parts, err error) {
 	p := &parts{cfg: cfg, cert: cert, tempDir: filepath.Join(cfg.Data, "tmp")}
 	scheme := "http"
 	if cert != nil {
 		scheme = "https"
 	}
-	if p.url, err = externalURL(cfg.ExternalURL, scheme, addr); err != nil {
+	if p.url, err = externalURL(cfg.ExternalURL, scheme, cfg.ACME.Hosts, addr); err != nil {
 		return nil, err
 	}
 	// What an earlier run left half-read is of no use.
@@ -166,10 +169,15 @@ func open(ctx context.Context, cfg Config, cert *edge.Certificate, addr net.Addr
 
 // externalURL is the address by which clients reach the server. Of a server that listens on
 // every address and was not told its name, only those on this machine know one.
-func externalURL(configured, scheme string, addr net.Addr) (*url.URL, error) {
+func externalURL(configured, scheme string, names []string, addr net.Addr) (*url.URL, error) {
 	if configured == "" {
 		host := addr.String()
-		if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		if len(names) > 0 {
+			host = names[0] // its certificate is for no address
+			if a, ok := addr.(*net.TCPAddr); ok && a.Port != 443 {
+				host = net.JoinHostPort(host, strconv.Itoa(a.Port))
+			}
+		} else if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 			host = net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))
 		}
 		return &url.URL{Scheme: scheme, Host: host}, nil
@@ -202,7 +210,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.registry.KeepPulls(work) })
 	workers.Go(func() { p.journal.Run(work) })
 	if p.cert != nil {
-		workers.Go(func() { p.cert.Watch(work, certificateEvery) })
+		workers.Go(func() { p.cert.Watch(work) })
 	}
 	srv := p.httpServer()
 	// The first answer comes after what the start says of itself; until then connections wait.

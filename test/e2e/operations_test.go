@@ -190,8 +190,9 @@ func containerd(t *testing.T) []string {
 	return []string{"CONTAINERD_ADDRESS=" + ctd, "DOCKER_HOST=unix://" + docker}
 }
 
-// daemon runs a program until the test ends, and returns once its socket takes connections.
-func daemon(t *testing.T, socket, name string, args ...string) {
+// daemon runs a program until the test ends, and returns once its address takes connections: the
+// path of a socket, or HOST:PORT.
+func daemon(t *testing.T, addr, name string, args ...string) {
 	t.Helper()
 	log := new(logBuffer)
 	cmd := exec.Command(name, args...)
@@ -218,8 +219,12 @@ func daemon(t *testing.T, socket, name string, args ...string) {
 		}
 	})
 	s := &server{cmd: cmd, log: log, done: done}
-	check(t, s.await(time.Minute, "listening on "+socket, func() (bool, error) {
-		c, err := net.Dial("unix", socket)
+	network := "tcp"
+	if filepath.IsAbs(addr) {
+		network = "unix"
+	}
+	check(t, s.await(time.Minute, "listening on "+addr, func() (bool, error) {
+		c, err := net.Dial(network, addr)
 		if err != nil {
 			return false, nil // not listening yet
 		}

@@ -71,6 +71,11 @@ func spawnWith(data string, flags ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return spawnAt(addr, data, flags...)
+}
+
+// spawnAt is spawnWith on an address of the caller's choice.
+func spawnAt(addr, data string, flags ...string) (*server, error) {
 	home, err := os.MkdirTemp(workDir, "home-")
 	if err != nil {
 		return nil, err
