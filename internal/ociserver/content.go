@@ -34,6 +34,13 @@ func (s *server) manifestGet(w http.ResponseWriter, r *http.Request, c call) err
 	if err != nil {
 		return err
 	}
+	if len(m.Raw) > largeManifest {
+		leave, err := s.out.enter()
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	warn(w.Header(), s.reg.ServedAnyway(c.repo, m))
 	sendManifest(w, r, m)
 	return nil
@@ -82,7 +89,13 @@ func serve(w http.ResponseWriter, r *http.Request, d oci.Digest, size int64, con
 }
 
 func (s *server) manifestPut(w http.ResponseWriter, r *http.Request, c call) error {
-	push, err := pushOf(w, r, c)
+	push, err := pushOf(r, c)
+	if err != nil {
+		return err
+	}
+	var leave func()
+	push.Raw, leave, err = s.readManifest(w, r)
+	defer leave()
 	if err != nil {
 		return err
 	}
@@ -113,24 +126,6 @@ func (s *server) manifestPut(w http.ResponseWriter, r *http.Request, c call) err
 func findings(n catalog.Counts) string {
 	return fmt.Sprintf("critical=%d, high=%d, medium=%d, low=%d, none=%d, unknown=%d, fixable=%d, exploited=%d",
 		n.Critical, n.High, n.Medium, n.Low, n.None, n.Unknown, n.Fixable, n.Exploited)
-}
-
-// readManifest takes a manifest's bytes and no more than there may be.
-func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	tooLarge := statusError{oci.Errorf(oci.CodeManifestInvalid, "the manifest has more than %d bytes, which is the most that is accepted", oci.MaxManifestSize),
-		http.StatusRequestEntityTooLarge}
-	if r.ContentLength > oci.MaxManifestSize {
-		return nil, tooLarge
-	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, oci.MaxManifestSize))
-	var max *http.MaxBytesError
-	switch {
-	case errors.As(err, &max):
-		return nil, tooLarge
-	case err != nil:
-		return nil, oci.Errorf(oci.CodeManifestInvalid, "the request broke off after %d bytes", len(raw))
-	}
-	return raw, nil
 }
 
 func (s *server) manifestDelete(w http.ResponseWriter, r *http.Request, c call) error {

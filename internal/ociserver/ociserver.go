@@ -22,7 +22,7 @@
 // 4 KiB/s on average. An answer must be taken at 32 KiB/s on average, after two minutes'
 // grace. How many uploads are received at once is
 // registry.Options.MaxTransfers, how many may be open registry.Options.MaxOpenUploads,
-// how often one may ask Options.Rates (429). A push names at most 100 tags (414).
+// how many large manifests are held at once Options.LargeManifests, how often one may ask Options.Rates (429). A push names at most 100 tags (414).
 package ociserver
 
 import (
@@ -51,13 +51,17 @@ type Options struct {
 	ExternalURL string
 	BodyTimeout time.Duration // default one minute
 	Rates       *edge.Rates   // how often one may ask; nil: as often as they like
-	Log         *slog.Logger  // default: discard
+	// LargeManifests bounds the manifests of more than 64 KiB that are taken in, and those that are
+	// given out, at the same time; beyond it clients are told to come again. Default 64.
+	LargeManifests int
+	Log            *slog.Logger // default: discard
 }
 
 type server struct {
-	reg   *registry.Registry
-	ident *identity.Identity
-	o     Options
+	reg     *registry.Registry
+	ident   *identity.Identity
+	o       Options
+	in, out places // of large manifests
 }
 
 // New returns the handler of everything under /v2/. It must get the path as the client
@@ -70,7 +74,10 @@ func New(reg *registry.Registry, ident *identity.Identity, o Options) http.Handl
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.ExternalURL = strings.TrimSuffix(o.ExternalURL, "/")
-	return &server{reg, ident, o}
+	if o.LargeManifests <= 0 {
+		o.LargeManifests = 64
+	}
+	return &server{reg, ident, o, make(places, o.LargeManifests), make(places, o.LargeManifests)}
 }
 
 // kind is what sort of request it is. The zero kind is refused.

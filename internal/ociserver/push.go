@@ -14,9 +14,9 @@ import (
 // maxPushTags bounds the tags that one push of a manifest may name in its query.
 const maxPushTags = 100
 
-// pushOf reads a PUT of a manifest: what it is, the further tags that shall name it, and
-// on which condition.
-func pushOf(w http.ResponseWriter, r *http.Request, c call) (registry.Push, error) {
+// pushOf reads a PUT of a manifest but for its bytes: what it is, the further tags that shall
+// name it, and on which condition.
+func pushOf(r *http.Request, c call) (registry.Push, error) {
 	q := r.URL.Query()
 	p := registry.Push{Repo: c.repo, Reference: c.ref, MediaType: r.Header.Get("Content-Type")}
 	var err error
@@ -31,10 +31,7 @@ func pushOf(w http.ResponseWriter, r *http.Request, c call) (registry.Push, erro
 			return p, oci.Errorf(oci.CodeDigestInvalid, "the digest parameter is %s, but the path has %s", p.Digest, d)
 		}
 	}
-	if p.If, err = conditionOf(r.Header); err != nil {
-		return p, err
-	}
-	p.Raw, err = readManifest(w, r)
+	p.If, err = conditionOf(r.Header)
 	return p, err
 }
 
