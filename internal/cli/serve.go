@@ -72,7 +72,7 @@ func (f *serveFlags) network(c *cobra.Command) {
 	fs.StringVar(&f.acme.Roots, "acme-roots", "", "PEM file of the roots by which the authority's own server is believed (PRATIQUE_ACME_ROOTS; default those of the system)")
 	fs.StringVar(&f.trustedProxies, "trusted-proxies", "", "networks of proxies whose Forwarded or X-Forwarded-For, -Proto and -Host are believed, as in 10.0.0.0/8,192.0.2.7 (PRATIQUE_TRUSTED_PROXIES; default none)")
 	fs.IntVar(&l.Connections, "max-connections", d.Connections, "connections that are open at the same time; others are answered 503 (-1: no limit)")
-	fs.IntVar(&l.ConnectionsPerAddr, "max-connections-per-address", d.ConnectionsPerAddr, "of them from one address that is no trusted proxy (-1: no limit)")
+	fs.IntVar(&l.ConnectionsPerAddr, "max-connections-per-address", d.ConnectionsPerAddr, "of them from one address, or network /64, that is no trusted proxy (-1: no limit)")
 	fs.IntVar(&l.Transfers, "max-transfers", d.Transfers, "requests that bring blob bytes at the same time; others are answered 429")
 	fs.IntVar(&l.OpenUploads, "max-open-uploads", d.OpenUploads, "uploads that one principal has begun and not ended; more are answered 429")
 	fs.DurationVar(&l.UploadExpiry, "upload-expiry", d.UploadExpiry, "when an upload that nobody continues is given up")

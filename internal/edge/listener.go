@@ -12,7 +12,7 @@ import (
 // ConnLimits bound the connections that are open at the same time; 0 is no limit.
 type ConnLimits struct {
 	Total   int
-	PerAddr int     // from one address
+	PerAddr int     // from one address, or one network /64 of version 6
 	Exempt  Proxies // have no limit of their own: many stand behind them
 	TLS     bool    // what is refused cannot be told why
 }
@@ -21,7 +21,7 @@ type ConnLimits struct {
 // The connections are *net.TCPConn in all but name: what a server sends by the kernel from a
 // file still goes that way.
 func Limit(l net.Listener, c ConnLimits) net.Listener {
-	return &limited{Listener: l, limits: c, from: map[netip.Addr]int{}, refusing: make(chan struct{}, maxRefusing)}
+	return &limited{Listener: l, limits: c, from: map[string]int{}, refusing: make(chan struct{}, maxRefusing)}
 }
 
 // maxRefusing bounds the connections that are being told so.
@@ -35,7 +35,7 @@ type limited struct {
 
 	mu    sync.Mutex
 	total int
-	from  map[netip.Addr]int
+	from  map[string]int // by network
 }
 
 // Accept implements net.Listener.
@@ -77,11 +77,12 @@ func (l *limited) enter(a netip.Addr) bool {
 	if l.limits.Total > 0 && l.total >= l.limits.Total {
 		return false
 	}
-	if l.limits.PerAddr > 0 && l.from[a] >= l.limits.PerAddr && !l.limits.Exempt.trusts(a) {
+	n := network(a)
+	if l.limits.PerAddr > 0 && l.from[n] >= l.limits.PerAddr && !l.limits.Exempt.trusts(a) {
 		return false
 	}
 	l.total++
-	l.from[a]++
+	l.from[n]++
 	return true
 }
 
@@ -89,8 +90,9 @@ func (l *limited) leave(a netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.from[a]--; l.from[a] == 0 {
-		delete(l.from, a)
+	n := network(a)
+	if l.from[n]--; l.from[n] == 0 {
+		delete(l.from, n)
 	}
 }
 

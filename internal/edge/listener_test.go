@@ -117,3 +117,23 @@ func TestKernelSends(t *testing.T) {
 		t.Errorf("%T has no CloseWrite, with which net/http ends a connection gently", c)
 	}
 }
+
+// TestOneHostOfManyAddresses: a host of version 6 has a whole network of addresses.
+func TestOneHostOfManyAddresses(t *testing.T) {
+	l := &limited{limits: ConnLimits{PerAddr: 2}, from: map[string]int{}}
+	for _, tc := range []struct {
+		addr string
+		want bool
+	}{
+		{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8::3", false}, {"2001:db8:0:1::1", true},
+		{"192.0.2.1", true}, {"192.0.2.1", true}, {"192.0.2.1", false}, {"192.0.2.2", true},
+	} {
+		if got := l.enter(netip.MustParseAddr(tc.addr)); got != tc.want {
+			t.Errorf("%s is let in: %v, want %v", tc.addr, got, tc.want)
+		}
+	}
+	l.leave(netip.MustParseAddr("2001:db8::1"))
+	if !l.enter(netip.MustParseAddr("2001:db8::9")) {
+		t.Error("a place that was left is not taken")
+	}
+}
