@@ -180,9 +180,14 @@ func (s *Server) guard(rt route) http.Handler {
 			writeError(w, http.StatusUnauthorized, oci.Errorf(oci.CodeUnauthorized, "%s", said))
 			return
 		}
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil { // what cannot be read would be passed over
+			writeError(w, http.StatusBadRequest, oci.Errorf(oci.CodeQueryInvalid, "the query: %.200s", err))
+			return
+		}
 		var repo oci.Repository
 		if rt.scope != nil {
-			if repo, err = rt.scope(r.URL.Query()); err != nil {
+			if repo, err = rt.scope(q); err != nil {
 				writeError(w, http.StatusBadRequest, oci.Errorf(oci.CodeNameInvalid, "%v", err))
 				return
 			}
@@ -210,6 +215,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", often.RetryAfter())
 		writeError(w, http.StatusTooManyRequests, oci.Errorf(oci.CodeTooManyRequests, "%v", often))
 	case errors.As(err, &e):
+		if e.Status() == http.StatusTooManyRequests || e.Status() == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "5")
+		}
 		writeError(w, e.Status(), e)
 	case errors.Is(err, catalog.ErrNotFound):
 		writeError(w, http.StatusNotFound, oci.Errorf(oci.CodeManifestUnknown, "there is no such image"))

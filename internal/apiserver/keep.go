@@ -28,6 +28,25 @@ func queryLimit(q url.Values) (int, error) {
 	return n, nil
 }
 
+// queryDryRun says whether a request is to change nothing. It takes no other parameter: who
+// misspells this one must not find things gone.
+func queryDryRun(q url.Values) (bool, error) {
+	for key := range q {
+		if key != "dryRun" {
+			return false, oci.Errorf(oci.CodeQueryInvalid, "%.40q: expected no other parameter than dryRun", key)
+		}
+	}
+	t := q.Get("dryRun")
+	if t == "" && !q.Has("dryRun") {
+		return false, nil
+	}
+	dryRun, err := strconv.ParseBool(t)
+	if err != nil {
+		return false, oci.Errorf(oci.CodeQueryInvalid, "dryRun %.40q: expected true or false", t)
+	}
+	return dryRun, nil
+}
+
 // queryTag is the tag that a request names.
 func queryTag(q url.Values) (oci.Repository, string, error) {
 	repo, err := queryRepository(q)
@@ -166,7 +185,7 @@ func (s *Server) lock(w http.ResponseWriter, r *http.Request, c caller) error {
 		return err
 	}
 	if lock&unlock != 0 || lock|unlock == 0 {
-		return oci.Errorf(oci.CodeUnsupported, "lock %.40q, unlock %.40q: expected one of write, delete, read and list, or more, each in one of them", q.Get("lock"), q.Get("unlock"))
+		return oci.Errorf(oci.CodeQueryInvalid, "lock %.40q, unlock %.40q: expected one of write, delete, read and list, or more, each in one of them", q.Get("lock"), q.Get("unlock"))
 	}
 	now, err := s.o.Registry.Lock(r.Context(), repo, ref, lock, unlock)
 	if err != nil {
@@ -184,7 +203,7 @@ func queryLocks(q url.Values, key string) (catalog.Locks, error) {
 	for _, name := range strings.FieldsFunc(q.Get(key), func(r rune) bool { return r == ',' }) {
 		l, ok := catalog.ParseLock(name)
 		if !ok {
-			return 0, oci.Errorf(oci.CodeUnsupported, "%s %.40q: expected write, delete, read or list", key, name)
+			return 0, oci.Errorf(oci.CodeQueryInvalid, "%s %.40q: expected write, delete, read or list", key, name)
 		}
 		out |= l
 	}

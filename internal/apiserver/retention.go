@@ -3,7 +3,6 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 
 	"pratique.dev/pratique/internal/api"
@@ -13,12 +12,9 @@ import (
 // retain runs retention, and answers with a line of JSON for each fate and a last one with
 // the result.
 func (s *Server) retain(w http.ResponseWriter, r *http.Request, c caller) error {
-	dryRun := false
-	if t := r.URL.Query().Get("dryRun"); t != "" {
-		var err error
-		if dryRun, err = strconv.ParseBool(t); err != nil {
-			return oci.Errorf(oci.CodeUnsupported, "dryRun %.40q: expected true or false", t)
-		}
+	dryRun, err := queryDryRun(r.URL.Query())
+	if err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines, enc, begun := &eventWriter{enc: json.NewEncoder(w), flush: http.NewResponseController(w)}, json.NewEncoder(w), false

@@ -14,7 +14,8 @@ type Error struct {
 	Detail  any    `json:"detail,omitempty"`
 }
 
-// The codes of distribution-spec 1.1, and those that clients know from Docker's registry.
+// The codes of distribution-spec 1.1, those that clients know from Docker's registry, and what
+// else there is to say.
 const (
 	CodeBlobUnknown         = "BLOB_UNKNOWN"
 	CodeBlobUploadInvalid   = "BLOB_UPLOAD_INVALID"
@@ -33,6 +34,7 @@ const (
 	CodeTagInvalid          = "TAG_INVALID"
 	CodeRangeInvalid        = "RANGE_INVALID"
 	CodePaginationInvalid   = "PAGINATION_NUMBER_INVALID"
+	CodeQueryInvalid        = "QUERY_INVALID"
 	CodePrecondition        = "PRECONDITION_FAILED"
 	CodeUnavailable         = "UNAVAILABLE"
 	CodeUnknown             = "UNKNOWN"
@@ -59,7 +61,7 @@ func (e *Error) Status() int {
 	case CodeBlobUnknown, CodeBlobUploadUnknown, CodeManifestUnknown, CodeNameUnknown:
 		return http.StatusNotFound
 	case CodeBlobUploadInvalid, CodeDigestInvalid, CodeManifestBlobUnknown, CodeManifestInvalid,
-		CodeNameInvalid, CodeSizeInvalid, CodeTagInvalid, CodePaginationInvalid:
+		CodeNameInvalid, CodeSizeInvalid, CodeTagInvalid, CodePaginationInvalid, CodeQueryInvalid:
 		return http.StatusBadRequest
 	case CodeUnauthorized:
 		return http.StatusUnauthorized

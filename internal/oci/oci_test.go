@@ -189,7 +189,7 @@ func TestErrorStatus(t *testing.T) {
 	for code, want := range map[string]int{
 		CodeBlobUnknown: 404, CodeBlobUploadInvalid: 400, CodeBlobUploadUnknown: 404, CodeDigestInvalid: 400, CodeManifestBlobUnknown: 400,
 		CodeManifestInvalid: 400, CodeManifestUnknown: 404, CodeNameInvalid: 400, CodeNameUnknown: 404, CodeSizeInvalid: 400,
-		CodeUnauthorized: 401, CodeDenied: 403, CodeUnsupported: 405, CodeTooManyRequests: 429, CodeTagInvalid: 400, CodeRangeInvalid: 416,
+		CodeUnauthorized: 401, CodeDenied: 403, CodeUnsupported: 405, CodeQueryInvalid: 400, CodeTooManyRequests: 429, CodeTagInvalid: 400, CodeRangeInvalid: 416,
 		CodePaginationInvalid: 400, CodeUnavailable: 503, CodeUnknown: 500, "": http.StatusInternalServerError,
 	} {
 		if got := Errorf(code, "x").Status(); got != want {

@@ -149,6 +149,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	s.timed(w, r)
 	t, bad := parse(r.Method, r.URL.Path)
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil && bad == nil {
+		// What cannot be read would be passed over: a tag that was asked for, a digest to check.
+		bad = oci.Errorf(oci.CodeQueryInvalid, "the query: %.200s", err)
+	}
 	by, err := s.admit(w, r, t, bad != nil)
 	if err == nil && bad != nil {
 		err = bad

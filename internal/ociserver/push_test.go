@@ -176,3 +176,19 @@ func TestConditionalDelete(t *testing.T) {
 	w.want(del(sum(second).String(), "If-Match", "*"), 202, "")
 	w.want(w.do(request{method: "GET", path: "/v2/app/manifests/" + sum(second).String()}), 404, "MANIFEST_UNKNOWN")
 }
+
+// TestBrokenQuery: a parameter that cannot be read is not passed over.
+func TestBrokenQuery(t *testing.T) {
+	w := newWorld(t)
+	raw := w.putImage("app", "1", "layer")
+	for _, r := range []request{
+		{method: "PUT", path: "/v2/app/manifests/2?tag=3;tag=4", body: raw},
+		{method: "PUT", path: "/v2/app/manifests/2?digest=%zz", body: raw},
+		{method: "GET", path: "/v2/app/tags/list?n=1;last=x"},
+		{method: "POST", path: "/v2/app/blobs/uploads/?mount=%"},
+	} {
+		w.want(w.do(r), 400, "QUERY_INVALID")
+	}
+	w.want(w.do(request{method: "GET", path: "/v2/app/manifests/2"}), 404, "MANIFEST_UNKNOWN")
+	w.want(w.do(request{method: "GET", path: "/v2/app/tags/list?n=%", anonymous: true}), 401, "UNAUTHORIZED")
+}
