@@ -343,6 +343,9 @@ func (b *backup) has(ctx context.Context, d oci.Digest, size int64) (bool, error
 		return false, err
 	}
 	got, _, err := digestOf(ctx, d.Algorithm(), r, b.limit, nil)
+	if errors.Is(err, errHeldUp) {
+		return false, errors.Join(err, r.Close())
+	}
 	if cerr := r.Close(); ctx.Err() != nil || cerr != nil {
 		return false, errors.Join(ctx.Err(), cerr)
 	}
@@ -393,9 +396,7 @@ func copyBlob(ctx context.Context, from, to blob.Store, d oci.Digest, limit *rat
 			if _, werr := up.Write(buf[:n]); werr != nil {
 				return errors.Join(werr, up.Abort(ctx))
 			}
-			if limit != nil {
-				err = errors.Join(err, limit.WaitN(ctx, n))
-			}
+			err = errors.Join(err, pass(ctx, limit, n))
 		}
 		if errors.Is(err, io.EOF) {
 			return up.Commit(ctx, d)

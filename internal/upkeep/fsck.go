@@ -259,6 +259,8 @@ func (c *checker) hash(ctx context.Context, r io.ReadCloser, d oci.Digest, size 
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case errors.Is(err, errHeldUp):
+		return "", err
 	case err != nil:
 		return fmt.Sprintf("its bytes cannot be read: %v", err), nil
 	case got != d:

@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -189,5 +190,32 @@ func TestFsckAndJournal(t *testing.T) {
 	remove(t, h.file(d))
 	if c := fsck(t, h, FsckOptions{}); len(c.Problems) != 1 || c.Problems[0].Digest != d.String() {
 		t.Errorf("after the bytes were lost: %+v", c.Problems)
+	}
+}
+
+// TestFsckRate: at so many bytes a second not all can be read before the end that is set. That
+// is no damage of what was left.
+func TestFsckRate(t *testing.T) {
+	long := strings.Repeat("long ", 100<<10)
+	for name, push := range map[string]func(h *house){
+		"blob": func(h *house) { h.image(t, "team/app", "v1", long) },
+		"manifest": func(h *house) {
+			h.put(t, "team/app", "v1", oci.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"annotations":{"a":%q}}`, long))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := build(t, t.TempDir())
+			push(h)
+			writeJournal(t, journalOf(t, h))
+			ctx, cancel := context.WithTimeout(bg, time.Minute)
+			defer cancel()
+			got, err := Fsck(ctx, h.Cat, h.Store, FsckOptions{Rate: 1, Repair: true})
+			if !errors.Is(err, errHeldUp) || len(got.Problems) > 0 {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if got := fsck(t, h, FsckOptions{Repair: true}); len(got.Problems) > 0 || !got.Resumed {
+				t.Errorf("afterwards: %+v", got)
+			}
+		})
 	}
 }

@@ -20,6 +20,9 @@ func (c *checker) manifests(ctx context.Context) error {
 			return err
 		}
 		for _, m := range page {
+			if err := pass(ctx, c.limit, len(m.Raw)); err != nil {
+				return err
+			}
 			if err := c.manifest(ctx, m); err != nil {
 				return err
 			}
@@ -118,7 +121,7 @@ func (c *checker) readManifest(ctx context.Context, d oci.Digest) ([]byte, error
 		return nil, nil //nolint:nilerr // a sector that cannot be read is as good as none
 	}
 	c.st.Done.Bytes += int64(len(raw))
-	return raw, nil
+	return raw, pass(ctx, c.limit, len(raw))
 }
 
 // storedCopy checks a manifest's bytes in the store, from which the catalog can be rebuilt.

@@ -66,6 +66,22 @@ func throttle(bytesPerSecond int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytesPerSecond), readSize)
 }
 
+// errHeldUp says that a limit let no more bytes through before its context's end. Of the bytes
+// it says nothing.
+var errHeldUp = errors.New("the limit of bytes a second was reached")
+
+// pass waits until n bytes may be read by a limit, nil for none.
+func pass(ctx context.Context, limit *rate.Limiter, n int) error {
+	for limit != nil && n > 0 {
+		part := min(n, limit.Burst())
+		if err := limit.WaitN(ctx, part); err != nil {
+			return fmt.Errorf("%w: %w", errHeldUp, err)
+		}
+		n -= part
+	}
+	return nil
+}
+
 // digestOf reads r to its end and returns the digest under a and the size, telling of the
 // bytes as they are read.
 func digestOf(ctx context.Context, a oci.Algorithm, r io.Reader, limit *rate.Limiter, tell func(n int)) (oci.Digest, int64, error) {
@@ -82,10 +98,8 @@ func digestOf(ctx context.Context, a oci.Algorithm, r io.Reader, limit *rate.Lim
 		if tell != nil {
 			tell(n)
 		}
-		if limit != nil && n > 0 {
-			if err := limit.WaitN(ctx, n); err != nil {
-				return oci.Digest{}, size, err
-			}
+		if err := pass(ctx, limit, n); err != nil {
+			return oci.Digest{}, size, err
 		}
 		if errors.Is(err, io.EOF) {
 			return oci.DigestFrom(a, h), size, nil
