@@ -58,3 +58,21 @@ func TestQuotaRefusesUploads(t *testing.T) {
 		t.Errorf("another repository: %v", err)
 	}
 }
+
+// TestLockRefusesUploads: an upload whose repository was locked meanwhile is over, and counts no
+// more among those that are open.
+func TestLockRefusesUploads(t *testing.T) {
+	cat := catalogtest.Open(t)
+	r := New(cat, memblob.New(), Options{MaxOpenUploads: 1})
+	push(t, r, app, "12345")
+	id := begin(t, r)
+	if _, err := r.Lock(bg, app, oci.Reference{}, catalog.LockWrite, 0); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "finish", r.FinishUpload(bg, app, id, chunk(0, "abcdef"), sum("abcdef")), oci.CodeDenied)
+	_, err := r.UploadStatus(bg, app, id)
+	wantCode(t, "the upload", err, oci.CodeBlobUploadUnknown)
+	if _, err := r.BeginUpload(bg, pusher, mine, oci.SHA256); err != nil {
+		t.Errorf("the next upload: %v", err)
+	}
+}

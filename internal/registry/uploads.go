@@ -247,8 +247,7 @@ func (r *Registry) commit(ctx context.Context, up opened, repo oci.Repository, d
 	}
 	if err := r.cat.FinishUpload(ctx, row, repo, d, size, r.o.Now()); err != nil {
 		r.o.Examiner.Abort(up.id)
-		var refusal *rules.Refusal
-		if errors.As(err, &refusal) && row != "" {
+		if (errors.As(err, new(*rules.Refusal)) || errors.As(err, new(*catalog.Locked))) && row != "" {
 			// Its bytes went to where garbage is collected; there is nothing to go on with.
 			if e := r.cat.DeleteUpload(ctx, row); e != nil && !errors.Is(e, catalog.ErrNotFound) {
 				return e
