@@ -94,6 +94,9 @@ func Open(ctx context.Context, dsn string, options ...Option) (*Catalog, error) 
 	if c.engine, c.write, c.read, err = openPools(dsn, c.vfs); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
+	if k := c.write.checkpoints; k != nil {
+		k.start(c.read, c.write, c.log)
+	}
 	c.memory = &memory{}
 	c.group = newGroup(c.write, c.engine)
 	c.group.memory = c.memory
@@ -105,6 +108,9 @@ func Open(ctx context.Context, dsn string, options ...Option) (*Catalog, error) 
 
 // Close ends all connections. Methods that are under way fail.
 func (c *Catalog) Close() error {
+	if k := c.write.checkpoints; k != nil {
+		k.end()
+	}
 	err := c.read.close()
 	if c.write != c.read {
 		err = errors.Join(err, c.write.close())

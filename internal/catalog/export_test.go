@@ -14,6 +14,15 @@ func (c *Catalog) Engine() string { return c.engine.name }
 // WithVFS has SQLite reach its files by a registered vfs.VFS.
 func WithVFS(name string) Option { return func(c *Catalog) { c.vfs = name } }
 
+// CheckpointAt sets the lengths of the log at which it is copied. Nothing is under way.
+func (c *Catalog) CheckpointAt(every, longest int) {
+	k := c.write.checkpoints
+	k.end()
+	k.every, k.longest = every, longest
+	k.at.Store(int64(every))
+	k.start(c.read, c.write, c.log)
+}
+
 // DB is the pool that writes.
 func (c *Catalog) DB() *sql.DB { return c.write.db }
 

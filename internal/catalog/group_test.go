@@ -18,12 +18,14 @@ import (
 // grouping is a catalog whose commits are counted.
 type grouping struct {
 	*Catalog
+	dir     string
 	commits atomic.Int64
 }
 
 func newGrouping(t *testing.T) *grouping {
 	t.Helper()
-	c, err := Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "catalog.db"))
+	dir := t.TempDir()
+	c, err := Open(t.Context(), "sqlite:"+filepath.Join(dir, "catalog.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +34,7 @@ func newGrouping(t *testing.T) *grouping {
 			t.Error(err)
 		}
 	})
-	g := &grouping{Catalog: c}
+	g := &grouping{Catalog: c, dir: dir}
 	c.group.time = time.Hour // however slow the machine is
 	g.onWriter(t, func(c *sqlite3.Conn) { c.CommitHook(func() bool { g.commits.Add(1); return true }) })
 	return g

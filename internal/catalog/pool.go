@@ -53,6 +53,8 @@ type pool struct {
 	// words is the driver's form of a text; nil: as it stands.
 	words func(string) string
 	drop  func() // after the last connection is closed
+	// checkpoints are of SQLite's connection that writes.
+	checkpoints *checkpoints
 }
 
 func (p *pool) close() error {

@@ -49,7 +49,7 @@ func openSQLite(path, vfs string) (write, read *pool, err error) {
 			return nil, nil, err
 		}
 	}
-	connect := func(cacheKiB int, extra ...string) (*sql.DB, error) {
+	connect := func(cacheKiB int, hook func(pages int), extra ...string) (*sql.DB, error) {
 		v := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(20000)"}}
 		if vfs != "" {
 			v.Set("vfs", vfs)
@@ -65,14 +65,15 @@ func openSQLite(path, vfs string) (write, read *pool, err error) {
 		if err != nil {
 			return nil, err
 		}
-		db := sql.OpenDB(bounded{c, memory})
+		db := sql.OpenDB(bounded{c, memory, hook})
 		if path != ":memory:" {
 			// A connection never gives back the memory that its largest transaction took.
 			db.SetConnMaxIdleTime(idleConnection)
 		}
 		return db, nil
 	}
-	w, err := connect(writerCache)
+	checkpoints := newCheckpoints()
+	w, err := connect(writerCache, checkpoints.committed)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -80,25 +81,31 @@ func openSQLite(path, vfs string) (write, read *pool, err error) {
 	if err := connectSQLite(w); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open %s: %w", path, err), w.Close())
 	}
-	r, err := connect(readerCache, "query_only(on)")
+	r, err := connect(readerCache, nil, "query_only(on)")
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open %s: %w", path, err), w.Close())
 	}
 	r.SetMaxOpenConns(max(readers, runtime.GOMAXPROCS(0)))
 	r.SetMaxIdleConns(4)
-	return &pool{db: w, prepare: true, words: sqliteWords, drop: drop}, &pool{db: r, prepare: true, words: sqliteWords}, nil
+	return &pool{db: w, prepare: true, words: sqliteWords, drop: drop, checkpoints: checkpoints}, &pool{db: r, prepare: true, words: sqliteWords}, nil
 }
 
 // bounded makes connections with a bound on their memory: beyond it the driver panics,
-// see maxValue.
+// see maxValue. One that has a hook tells it the length of the log after each commit, and
+// copies nothing of the log by itself.
 type bounded struct {
 	sqldriver.Connector
 	memory int64
+	hook   func(pages int)
 }
 
 // Connect implements driver.Connector.
 func (b bounded) Connect(ctx context.Context) (sqldriver.Conn, error) {
-	return b.Connector.Connect(sqlite3.WithMaxMemory(ctx, b.memory))
+	c, err := b.Connector.Connect(sqlite3.WithMaxMemory(ctx, b.memory))
+	if raw, ok := c.(interface{ Raw() *sqlite3.Conn }); ok && err == nil && b.hook != nil {
+		raw.Raw().WALHook(func(_ *sqlite3.Conn, _ string, pages int) error { b.hook(pages); return nil })
+	}
+	return c, err
 }
 
 // connectSQLite makes the first connection. When another process has made the file just
