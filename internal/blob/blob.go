@@ -71,6 +71,20 @@ type Follower interface {
 // without waiting.
 type Behind interface{ Behind() int64 }
 
+// Whole is a blob's content in memory.
+type Whole struct {
+	Digest  oci.Digest
+	Content []byte
+}
+
+// Bulk is a Store that takes many small blobs for less than each of them costs by itself.
+type Bulk interface {
+	// PutAll makes contents blobs, durable and visible, in place of those that are there.
+	// After an error some of them may be there, each of those whole. ErrMismatch if a
+	// content is not its digest's; then none is.
+	PutAll(ctx context.Context, all []Whole) error
+}
+
 // Aged is a Store that knows when a blob came in.
 type Aged interface {
 	// Since is when the blob's last byte was written, or later. ErrNotFound if there is

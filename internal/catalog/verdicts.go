@@ -126,6 +126,14 @@ func (c *Catalog) ToJudge(ctx context.Context, d oci.Digest) (m oci.Manifest, ge
 	return m, generation, nil
 }
 
+// ManifestBytes returns a manifest as it was put, wherever it is held. ErrNotFound if it is gone.
+func (c *Catalog) ManifestBytes(ctx context.Context, d oci.Digest) (raw []byte, err error) {
+	if err := c.read.row(ctx, `select raw from manifests where digest = $1`, d.String()).Scan(&raw); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", d, asKnown(err))
+	}
+	return raw, nil
+}
+
 // KeepVerdict keeps the verdict on a manifest that was read at a generation
 // (ToJudge). It is not due any more then, or due at v.Until. ErrConflict,
 // and nothing is kept, if it has become due again since: what the verdict rests on is

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/errgroup"
-
 	"pratique.dev/pratique/internal/blob"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
@@ -157,40 +155,69 @@ func (j *Journal) Write(ctx context.Context) error {
 	}
 }
 
-// completeAtOnce is how many manifests' bytes go to the store side by side.
-const completeAtOnce = 8
+// Bounds of what goes to the store at once, of manifests and of their bytes.
+const (
+	completeAtOnce = 64
+	completeBytes  = 8 << 20
+)
 
 // complete gives the store the bytes of the manifests that it lacks.
 func (j *Journal) complete(ctx context.Context, moves []catalog.Entry) error {
 	seen := map[string]bool{}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(completeAtOnce)
+	var lack []blob.Whole
+	size := 0
 	for _, e := range moves {
 		if e.Type == "" || seen[e.Digest] {
 			continue // gone by now, or looked for
 		}
 		seen[e.Digest] = true
-		g.Go(func() error { return j.copyManifest(ctx, e.Digest) })
+		w, err := j.lacks(ctx, e.Digest)
+		if err != nil {
+			return err
+		}
+		if w.Content == nil {
+			continue
+		}
+		lack = append(lack, w)
+		if size += len(w.Content); len(lack) < completeAtOnce && size < completeBytes {
+			continue
+		}
+		if err := putAll(ctx, j.store, lack); err != nil {
+			return err
+		}
+		lack, size = lack[:0], 0
 	}
-	return g.Wait()
+	return putAll(ctx, j.store, lack)
 }
 
-func (j *Journal) copyManifest(ctx context.Context, digest string) error {
+// lacks returns the bytes of a manifest that the store does not have, without Content where it does,
+// or where the manifest is gone.
+func (j *Journal) lacks(ctx context.Context, digest string) (blob.Whole, error) {
 	d, err := oci.ParseDigest(digest)
 	if err != nil {
-		return err
+		return blob.Whole{}, err
 	}
 	if _, err := j.store.Stat(ctx, d); !errors.Is(err, blob.ErrNotFound) {
-		return err
+		return blob.Whole{}, err
 	}
-	m, _, err := j.cat.ToJudge(ctx, d)
+	raw, err := j.cat.ManifestBytes(ctx, d)
 	if errors.Is(err, catalog.ErrNotFound) {
-		return nil
+		return blob.Whole{}, nil
 	}
-	if err != nil {
-		return err
+	return blob.Whole{Digest: d, Content: raw}, err
+}
+
+// putAll stores blobs, together where the store can.
+func putAll(ctx context.Context, store blob.Store, all []blob.Whole) error {
+	if bulk, ok := store.(blob.Bulk); ok && len(all) > 0 {
+		return bulk.PutAll(ctx, all)
 	}
-	return putBytes(ctx, j.store, d, m.Raw)
+	for _, w := range all {
+		if err := putBytes(ctx, store, w.Digest, w.Content); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // append writes one record.

@@ -201,7 +201,25 @@ func scenario(s *Store) (kept map[oci.Digest][]byte, err error) {
 	if err := second(s, kept); err != nil {
 		return kept, err
 	}
+	if err := bulk(s, kept); err != nil {
+		return kept, err
+	}
 	return kept, records(s)
+}
+
+// bulk puts three blobs at once, one of them twice.
+func bulk(s *Store, kept map[oci.Digest][]byte) error {
+	var all []blob.Whole
+	for _, content := range []string{"one", "two", "one", ""} {
+		all = append(all, blob.Whole{Digest: oci.DigestOf(oci.SHA256, []byte(content)), Content: []byte(content)})
+	}
+	if err := s.PutAll(context.Background(), all); err != nil {
+		return err
+	}
+	for _, w := range all {
+		kept[w.Digest] = w.Content
+	}
+	return nil
 }
 
 // records keeps a record in place of another, reads it and forgets it.

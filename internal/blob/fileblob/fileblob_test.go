@@ -119,6 +119,35 @@ func TestMismatchLeavesNoFile(t *testing.T) {
 	}
 }
 
+func TestPutAll(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	good := blob.Whole{Digest: oci.DigestOf(oci.SHA512, []byte("good")), Content: []byte("good")}
+	bad := blob.Whole{Digest: good.Digest, Content: []byte("bad")}
+	for _, all := range [][]blob.Whole{{good, bad}, {good, {}}} {
+		if err := s.PutAll(bg, all); !errors.Is(err, blob.ErrMismatch) {
+			t.Errorf("PutAll = %v, want ErrMismatch", err)
+		}
+	}
+	ended, end := context.WithCancel(bg)
+	end()
+	if err := s.PutAll(ended, []blob.Whole{good}); !errors.Is(err, context.Canceled) {
+		t.Errorf("PutAll = %v, want that it was cancelled", err)
+	}
+	if got := files(t, dir); len(got) != 0 {
+		t.Errorf("files left: %v", got)
+	}
+	if err := s.PutAll(bg, []blob.Whole{good}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Stat(bg, good.Digest); n != 4 || err != nil {
+		t.Errorf("Stat = %d, %v", n, err)
+	}
+	if err := s.PutAll(bg, nil); err != nil {
+		t.Errorf("PutAll of nothing = %v", err)
+	}
+}
+
 // TestDamagedBlobHeals: a push of a blob whose file the disk has damaged repairs it.
 func TestDamagedBlobHeals(t *testing.T) {
 	dir := t.TempDir()

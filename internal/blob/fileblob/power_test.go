@@ -340,7 +340,7 @@ func (m *powerModel) one(t *rapid.T) error {
 	}
 	i := rapid.IntRange(0, len(m.uploads)-1).Draw(t, "upload")
 	p := m.uploads[i]
-	switch rapid.SampledFrom([]string{"begin", "write", "write", "save", "resume", "commit", "commit", "abort", "delete", "keep"}).Draw(t, "do") {
+	switch rapid.SampledFrom([]string{"begin", "write", "write", "save", "resume", "commit", "commit", "abort", "delete", "keep", "bulk"}).Draw(t, "do") {
 	case "begin":
 		return m.begin(t)
 	case "write":
@@ -361,6 +361,18 @@ func (m *powerModel) one(t *rapid.T) error {
 	case "abort":
 		m.uploads = slices.Delete(m.uploads, i, i+1)
 		return p.up.Abort(ctx)
+	case "bulk":
+		var all []blob.Whole
+		for range rapid.IntRange(1, 4).Draw(t, "blobs") {
+			content := bytes.Repeat([]byte{rapid.Byte().Draw(t, "of") | 1}, 5000)
+			all = append(all, blob.Whole{Digest: oci.DigestOf(oci.SHA256, content), Content: content})
+		}
+		if err := m.store.PutAll(ctx, all); err != nil {
+			return err
+		}
+		for _, w := range all {
+			m.blobs[w.Digest] = true
+		}
 	case "keep":
 		next := strings.Repeat("x", 1+len(m.record[0]))
 		m.record = []string{m.record[0], next}
