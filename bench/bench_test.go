@@ -6,6 +6,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ import (
 )
 
 const secret = "bench-only-5f1d"
+
+var basic = base64.StdEncoding.EncodeToString([]byte("admin:" + secret))
 
 // find returns the path of a program or ends the benchmark.
 func find(b *testing.B, env, name string) string {

@@ -160,18 +160,25 @@ func randomBytes(n int) []byte {
 	return out
 }
 
-// clients makes clients that keep their connections apart.
-func clients(p *process, n int) []*client {
-	out := make([]*client, n)
+// lines opens n connections to a server.
+func lines(b *testing.B, p *process, n int) []*lean {
+	b.Helper()
+	out := make([]*lean, n)
 	for i := range out {
-		out[i] = newClient(p.base, 0)
+		var err error
+		if out[i], err = newLean(p); err != nil {
+			b.Fatal(err)
+		}
 	}
 	return out
 }
 
-func leave(all []*client) {
-	for _, c := range all {
-		c.http.CloseIdleConnections()
+func hangUp(b *testing.B, all []*lean) {
+	b.Helper()
+	for _, l := range all {
+		if err := l.conn.Close(); err != nil {
+			b.Error(err)
+		}
 	}
 }
 
@@ -238,29 +245,29 @@ func BenchmarkSmall(b *testing.B) {
 		for range n {
 			for _, s := range servers {
 				p := s.start(b)
-				all := clients(p, 64)
-				image, err := all[0].pushSmall("bench/small", "1", 32<<10)
+				c := newClient(p.base, 0)
+				image, err := c.pushSmall("bench/small", "1", 32<<10)
 				if err != nil {
 					b.Fatal(err)
 				}
-				rate, _ := run(b, 1, d/2, func(i, _ int) error { _, err := all[i].pushRaw("bench/layers", randomBytes(4<<10)); return err })
+				c.http.CloseIdleConnections()
+				all := lines(b, p, 64)
+				push := func(i, _ int) error { return all[i].pushBlob("bench/layers", randomBytes(4<<10)) }
+				rate, _ := run(b, 1, d/2, push)
 				alone.add(s.name, rate)
-				rate, _ = run(b, 16, d, func(i, _ int) error { _, err := all[i].pushRaw("bench/layers", randomBytes(4<<10)); return err })
+				rate, _ = run(b, 16, d, push)
 				layers.add(s.name, rate)
 				rate, _ = run(b, 16, d, func(i, n int) error {
 					return all[i].putVariant("bench/small", fmt.Sprintf("v%d-%d", i, n), image)
 				})
 				manifests.add(s.name, rate)
-				rate, _ = run(b, 16, d, func(i, _ int) error {
-					_, err := all[i].do(http.MethodGet, "/v2/bench/small/manifests/1", nil, 0, "", http.StatusOK, io.Discard)
-					return err
-				})
+				rate, _ = run(b, 16, d, func(i, _ int) error { return all[i].get("bench/small", "manifests/1") })
 				gets.add(s.name, rate)
 				rate, took := run(b, 64, d, func(i, _ int) error { return all[i].pullSmall("bench/small", "1", image) })
 				pulls.add(s.name, rate)
 				p99.add(s.name, float64(quantile(took, 0.99).Microseconds())/1000)
 				memory.add(s.name, float64(p.memory(b, "VmRSS"))/1e6)
-				leave(all)
+				hangUp(b, all)
 				p.stop(b)
 			}
 		}
@@ -274,24 +281,13 @@ func BenchmarkSmall(b *testing.B) {
 	row("server memory at the end of it", fmt.Sprintf("%.0f MB; distribution %.0f MB", memory.median("pratique"), memory.median("distribution")), "under 80 MB")
 }
 
-// putVariant puts an image's manifest with an annotation of its own.
-func (c *client) putVariant(repo, tag string, s small) error {
+// variant is the image's manifest with an annotation of its own.
+func (s small) variant(name string) []byte {
 	raw, _ := json.Marshal(struct { // of strings and numbers
 		manifest
 		Annotations map[string]string `json:"annotations"`
-	}{manifest{2, manifestType, s.config, []descriptor{s.layer}}, map[string]string{"bench": tag + hex.EncodeToString(randomBytes(8))}})
-	_, err := c.do(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, bytes.NewReader(raw), int64(len(raw)), manifestType, http.StatusCreated, io.Discard)
-	return err
-}
-
-// pullSmall fetches what a client does: the manifest by its tag, then config and layer.
-func (c *client) pullSmall(repo, tag string, s small) error {
-	for _, url := range []string{"manifests/" + tag, "blobs/" + s.config.Digest, "blobs/" + s.layer.Digest} {
-		if _, err := c.do(http.MethodGet, "/v2/"+repo+"/"+url, nil, 0, "", http.StatusOK, io.Discard); err != nil {
-			return err
-		}
-	}
-	return nil
+	}{manifest{2, manifestType, s.config, []descriptor{s.layer}}, map[string]string{"bench": name + hex.EncodeToString(randomBytes(8))}})
+	return raw
 }
 
 // BenchmarkManyPushes holds 64 pushes of 1 GiB open at once. The clients take turns with
@@ -301,7 +297,10 @@ func BenchmarkManyPushes(b *testing.B) {
 	const sent = 128 * mib
 	for b.Loop() {
 		p := pratique(b, loadedData(b))
-		all := clients(p, 64)
+		all := make([]*client, 64)
+		for i := range all {
+			all[i] = newClient(p.base, 0)
+		}
 		var peak atomic.Int64
 		stop := make(chan struct{})
 		watched := make(chan struct{})
@@ -335,7 +334,9 @@ func BenchmarkManyPushes(b *testing.B) {
 		close(stop)
 		<-watched
 		row("server memory, 64 pushes of 1 GiB at once, highest", mb(peak.Load()), "under 300 MB")
-		leave(all)
+		for _, c := range all {
+			c.http.CloseIdleConnections()
+		}
 		p.stop(b)
 	}
 }
