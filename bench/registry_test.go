@@ -290,17 +290,14 @@ func (s small) variant(name string) []byte {
 	return raw
 }
 
-// BenchmarkManyPushes holds 64 pushes of 1 GiB open at once. The clients take turns with
-// the link, and break off once each of them has sent sent bytes: what the server holds for an
+// BenchmarkManyPushes holds 64 pushes of layers of 1 GiB open at once, each a gzip stream of a
+// tar with one file, so that they are examined as they come in. The clients take turns with the
+// link, and break off once each of them has sent sent bytes: what the server holds for an
 // upload does not depend on how much of it has come.
 func BenchmarkManyPushes(b *testing.B) {
 	const sent = 128 * mib
 	for b.Loop() {
 		p := pratique(b, loadedData(b))
-		all := make([]*client, 64)
-		for i := range all {
-			all[i] = newClient(p.base, 0)
-		}
 		var peak atomic.Int64
 		stop := make(chan struct{})
 		watched := make(chan struct{})
@@ -316,14 +313,18 @@ func BenchmarkManyPushes(b *testing.B) {
 			}
 		}()
 		var wg sync.WaitGroup
-		for _, c := range all {
+		for range 64 {
 			wg.Go(func() {
+				c := newClient(p.base, 0)
+				defer c.http.CloseIdleConnections()
 				head, err := c.do(http.MethodPost, "/v2/bench/many/blobs/uploads/", nil, 0, "", http.StatusAccepted, io.Discard)
 				if err != nil {
 					b.Error(err)
 					return
 				}
-				body := io.MultiReader(io.LimitReader(zeros{}, sent), broken{})
+				layer := endlessLayer()
+				defer layer.Close()
+				body := io.MultiReader(io.LimitReader(layer, sent), broken{})
 				_, err = c.do(http.MethodPatch, head.Get("Location"), body, 1<<30, "application/octet-stream", http.StatusAccepted, io.Discard)
 				if err == nil {
 					b.Error("a push that broke off was accepted")
@@ -334,16 +335,24 @@ func BenchmarkManyPushes(b *testing.B) {
 		close(stop)
 		<-watched
 		row("server memory, 64 pushes of 1 GiB at once, highest", mb(peak.Load()), "under 300 MB")
-		for _, c := range all {
-			c.http.CloseIdleConnections()
-		}
 		p.stop(b)
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+// endlessLayer is a layer with one file of a GiB of random bytes, which end when it is closed.
+func endlessLayer() io.ReadCloser {
+	r, w := io.Pipe()
+	go func() { // ends with Close
+		z, _ := gzip.NewWriterLevel(w, gzip.NoCompression) // the level is a known one
+		t := tar.NewWriter(z)
+		err := t.WriteHeader(&tar.Header{Name: "srv/data", Mode: 0o644, Size: 1 << 30})
+		for part := randomBytes(mib); err == nil; {
+			_, err = t.Write(part)
+		}
+		w.CloseWithError(err)
+	}()
+	return r
+}
 
 type broken struct{}
 
