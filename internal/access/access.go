@@ -1,14 +1,14 @@
-// Package access says who may do what: principals, roles, permissions and the scopes
-// they are given for. Allows is the one question it answers; proving who asks is
-// identity's, and remembering who was given what is the catalog's.
+// Package access says who may do what: principals, roles, permissions, the scopes that
+// they are given for and the conditions that they are given under. Allows is the one
+// question it answers; proving who asks is identity's, and remembering who was given what
+// the catalog's.
 package access
 
 import (
-	"path"
+	"fmt"
 	"slices"
 	"strings"
-
-	"pratique.dev/pratique/internal/oci"
+	"unicode/utf8"
 )
 
 // Kind is what sort of principal asks.
@@ -16,9 +16,27 @@ type Kind string
 
 // The kinds of principals.
 const (
-	KindUser    Kind = "user"
-	KindService Kind = "service"
+	KindUser      Kind = "user"      // a person, here or at an issuer of identities
+	KindService   Kind = "service"   // a service principal: a program with secrets or keys of its own
+	KindToken     Kind = "token"     // a repository token: what it may do is its scope map's to say
+	KindWorkload  Kind = "workload"  // proves itself by tokens of a trusted issuer alone
+	KindGroup     Kind = "group"     // of principals; it cannot log in
+	KindAnonymous Kind = "anonymous" // whoever brings no credentials
 )
+
+// Kinds lists every Kind that can be made; anonymous is there from the start.
+var Kinds = []Kind{KindUser, KindService, KindToken, KindWorkload, KindGroup}
+
+// ParseKind reads one of Kinds.
+func ParseKind(s string) (Kind, error) {
+	if slices.Contains(Kinds, Kind(s)) {
+		return Kind(s), nil
+	}
+	return "", fmt.Errorf("kind %.40q: expected one of %s", s, joined(Kinds))
+}
+
+// HasSecrets says whether principals of this kind may have secrets.
+func (k Kind) HasSecrets() bool { return k == KindUser || k == KindService || k == KindToken }
 
 // Principal is someone who has proved who they are. The zero Principal is nobody.
 type Principal struct {
@@ -30,85 +48,34 @@ type Principal struct {
 // IsZero says whether p is nobody.
 func (p Principal) IsZero() bool { return p.ID == "" }
 
-// Permission is one kind of thing that can be done. The empty Permission is granted to nobody.
-type Permission string
+// Anonymous is whoever brings no credentials. It has no more than what is assigned to it,
+// of which Grants leaves pulling and listing alone.
+var Anonymous = Principal{ID: "anonymous", Kind: KindAnonymous, Name: "anonymous"}
 
-// All permissions. A request kind that has none of these is refused.
-const (
-	RepositoryPull    Permission = "repository.pull"   // read content that the gate lets through
-	RepositoryPush    Permission = "repository.push"   // write content and tags
-	RepositoryDelete  Permission = "repository.delete" // delete tags, manifests, blobs
-	RepositoryList    Permission = "repository.list"   // see names, tags and verdicts
-	QuarantinePull    Permission = "quarantine.pull"   // read content that the gate holds back
-	CatalogList       Permission = "catalog.list"      // list repositories
-	AdvisoriesRead    Permission = "advisories.read"
-	AdvisoriesWrite   Permission = "advisories.write"
-	PolicyRead        Permission = "policy.read"
-	PolicyWrite       Permission = "policy.write"
-	PrincipalsManage  Permission = "principals.manage"
-	RegistryConfigure Permission = "registry.configure"
-)
+// MaxName bounds the name of a principal, a role or a scope map, in bytes.
+const MaxName = 255
 
-// Permissions lists every Permission there is.
-var Permissions = []Permission{RepositoryPull, RepositoryPush, RepositoryDelete, RepositoryList, QuarantinePull,
-	CatalogList, AdvisoriesRead, AdvisoriesWrite, PolicyRead, PolicyWrite, PrincipalsManage, RegistryConfigure}
-
-// Role is a named set of permissions.
-type Role struct {
-	Name        string
-	Permissions []Permission
-}
-
-// Administrator may do everything but pull what is held back: not even the
-// administrator runs a quarantined image by accident.
-var Administrator = Role{Name: "Administrator", Permissions: slices.DeleteFunc(slices.Clone(Permissions),
-	func(p Permission) bool { return p == QuarantinePull })}
-
-// Scope is where an assignment holds: the whole registry (zero value), one
-// repository ("team/app"), or the repositories that a pattern matches ("team/*",
-// where * stands for any text, slashes included).
-type Scope struct{ Pattern string }
-
-// Covers says whether the scope holds for repo. The zero Repository stands for the
-// registry as a whole, which only the registry's scope covers.
-func (s Scope) Covers(repo oci.Repository) bool {
-	switch {
-	case s.Pattern == "":
-		return true
-	case repo.IsZero():
-		return false
+// CheckName refuses a name that HTTP Basic credentials, a terminal or a log could not carry:
+// it has letters, digits and any of ._-@+/ and begins with a letter or a digit.
+func CheckName(s string) error {
+	if s == "" || len(s) > MaxName || !utf8.ValidString(s) {
+		return fmt.Errorf("name %.60q: expected 1 to %d bytes of UTF-8", s, MaxName)
 	}
-	if !strings.ContainsRune(s.Pattern, '*') {
-		return s.Pattern == repo.String()
-	}
-	// path.Match's * stops at slashes; a scope's does not.
-	ok, err := path.Match(strings.ReplaceAll(s.Pattern, "/", "\x00"), strings.ReplaceAll(repo.String(), "/", "\x00"))
-	return err == nil && ok
-}
-
-// Assignment gives a principal a role within a scope.
-type Assignment struct {
-	Principal string // Principal.ID
-	Role      Role
-	Scope     Scope
-}
-
-// Grants is all that one principal was given. The zero Grants allows nothing.
-type Grants struct{ assigned []Assignment }
-
-// NewGrants collects assignments of one principal.
-func NewGrants(assigned ...Assignment) Grants { return Grants{assigned} }
-
-// Allows says whether p may be done to repo; the zero Repository stands for the
-// registry as a whole.
-func (g Grants) Allows(p Permission, repo oci.Repository) bool {
-	if p == "" {
-		return false
-	}
-	for _, a := range g.assigned {
-		if a.Scope.Covers(repo) && slices.Contains(a.Role.Permissions, p) {
-			return true
+	for i, r := range s {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			continue
+		}
+		if i == 0 || !strings.ContainsRune("._-@+/", r) {
+			return fmt.Errorf("name %.60q: %q is not accepted at byte %d; expected letters, digits and ._-@+/ behind a letter or digit", s, r, i)
 		}
 	}
-	return false
+	return nil
+}
+
+func joined[T ~string](list []T) string {
+	var out []string
+	for _, x := range list {
+		out = append(out, string(x))
+	}
+	return strings.Join(out, ", ")
 }

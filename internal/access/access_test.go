@@ -77,9 +77,9 @@ func TestAllows(t *testing.T) {
 	}
 }
 
-// TestAdministrator: everything but what the gate holds back.
-func TestAdministrator(t *testing.T) {
-	grants := NewGrants(Assignment{Role: Administrator})
+// TestOwner: everything but what the gate holds back.
+func TestOwner(t *testing.T) {
+	grants := NewGrants(Assignment{Role: Owner})
 	for _, p := range Permissions {
 		for _, repo := range []string{"", "team/app"} {
 			if got, want := grants.Allows(p, repository(t, repo)), p != QuarantinePull; got != want {

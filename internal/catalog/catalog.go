@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"pratique.dev/pratique/internal/access"
 )
 
 // What methods report, for errors.Is.
@@ -55,7 +57,8 @@ type Catalog struct {
 	covered coverage // as of the last look
 	access  int64    // AccessVersion, as of accessAt
 	// accessAt is zero where it must be read anew.
-	accessAt time.Time
+	accessAt   time.Time
+	conditions map[string]access.Condition // of assignments, by their text
 }
 
 // Option changes what Open makes.

@@ -88,7 +88,7 @@ func TestNewerSchema(t *testing.T) {
 		ok(t, c.Close())
 		_, err = catalog.Open(t.Context(), dsn)
 		wantErr(t, err, catalog.ErrNewerSchema)
-		for _, word := range []string{"9999", "knows 2", "run the version"} {
+		for _, word := range []string{"9999", "knows 3", "run the version"} {
 			if !strings.Contains(err.Error(), word) {
 				t.Errorf("the error does not say %q: %v", word, err)
 			}

@@ -3,12 +3,29 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"pratique.dev/pratique/internal/access"
 )
+
+// ErrLastOwner says that nobody would be left who may do everything: an Owner of the whole
+// registry, without a condition, who is not disabled.
+var ErrLastOwner = errors.New("it is the last owner of the registry")
+
+// Account is a principal as it is kept.
+type Account struct {
+	access.Principal
+	Description string
+	ScopeMap    string // of a repository token
+	// External is what an issuer of identities calls a user or a group, "ISSUER SUBJECT"; "" for
+	// one that is known here alone.
+	External  string
+	Created   time.Time
+	CreatedBy string
+	Disabled  time.Time // since when; zero: it is not
+}
 
 // txAccess is tx for what changes who may do what.
 func (c *Catalog) txAccess(ctx context.Context, do func(*tx) error) error {
@@ -48,10 +65,20 @@ func (c *Catalog) AccessVersion(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// CreatePrincipal keeps a new principal. ErrConflict if its ID or name is taken.
-func (c *Catalog) CreatePrincipal(ctx context.Context, p access.Principal, now time.Time) error {
+// CreatePrincipal keeps a new principal. ErrConflict if its ID, name or External is taken,
+// ErrNotFound if there is no such scope map.
+func (c *Catalog) CreatePrincipal(ctx context.Context, p Account, a Act) error {
+	a = c.actNow(a)
 	err := c.txAccess(ctx, func(t *tx) error {
-		_, err := t.exec(ctx, `insert into principals (id, kind, name, created_at) values ($1, $2, $3, $4)`, p.ID, string(p.Kind), p.Name, now.UnixMicro())
+		if err := t.wantScopeMap(ctx, p.ScopeMap); err != nil {
+			return err
+		}
+		var external any
+		if p.External != "" {
+			external = p.External
+		}
+		_, err := t.exec(ctx, `insert into principals (id, kind, name, description, scope_map, external, created_at, created_by)
+			values ($1, $2, $3, $4, $5, $6, $7, $8)`, p.ID, string(p.Kind), p.Name, p.Description, p.ScopeMap, external, a.Now.UnixMicro(), a.By)
 		return err
 	})
 	if err != nil {
@@ -60,128 +87,133 @@ func (c *Catalog) CreatePrincipal(ctx context.Context, p access.Principal, now t
 	return nil
 }
 
-func scanPrincipal(row *sql.Row) (access.Principal, error) {
-	var p access.Principal
+const accountColumns = `select id, kind, name, description, scope_map, coalesce(external, ''), created_at, created_by, disabled_at from principals `
+
+func scanAccount(scan func(...any) error) (Account, error) {
+	var p Account
 	var kind string
-	err := row.Scan(&p.ID, &kind, &p.Name)
+	var created int64
+	var disabled *int64
+	err := scan(&p.ID, &kind, &p.Name, &p.Description, &p.ScopeMap, &p.External, &created, &p.CreatedBy, &disabled)
+	p.Kind, p.Created, p.Disabled = access.Kind(kind), fromMicros(&created), fromMicros(disabled)
+	return p, err
+}
+
+func account(row *sql.Row, what, value string) (Account, error) {
+	p, err := scanAccount(row.Scan)
 	if err != nil {
-		return access.Principal{}, asKnown(err)
+		return Account{}, fmt.Errorf("%s %q: %w", what, value, asKnown(err))
 	}
-	p.Kind = access.Kind(kind)
 	return p, nil
 }
 
 // PrincipalByName returns the principal of a name. ErrNotFound if there is none.
-func (c *Catalog) PrincipalByName(ctx context.Context, name string) (access.Principal, error) {
-	p, err := scanPrincipal(c.read.row(ctx, `select id, kind, name from principals where name = $1`, name))
-	if err != nil {
-		return access.Principal{}, fmt.Errorf("principal %q: %w", name, err)
-	}
-	return p, nil
+func (c *Catalog) PrincipalByName(ctx context.Context, name string) (Account, error) {
+	return account(c.read.row(ctx, accountColumns+`where name = $1`, name), "principal", name)
 }
 
 // Principal returns the principal of an ID. ErrNotFound if there is none.
-func (c *Catalog) Principal(ctx context.Context, id string) (access.Principal, error) {
-	p, err := scanPrincipal(c.read.row(ctx, `select id, kind, name from principals where id = $1`, id))
-	if err != nil {
-		return access.Principal{}, fmt.Errorf("principal with id %q: %w", id, err)
-	}
-	return p, nil
+func (c *Catalog) Principal(ctx context.Context, id string) (Account, error) {
+	return account(c.read.row(ctx, accountColumns+`where id = $1`, id), "principal with id", id)
+}
+
+// PrincipalByExternal returns the principal that an issuer calls so (Account.External).
+// ErrNotFound if there is none.
+func (c *Catalog) PrincipalByExternal(ctx context.Context, external string) (Account, error) {
+	return account(c.read.row(ctx, accountColumns+`where external = $1`, external), "principal of", external)
 }
 
 // PrincipalCount returns how many principals there are: none means that nobody has
 // been given access yet.
 func (c *Catalog) PrincipalCount(ctx context.Context) (int, error) {
 	var n int
-	if err := c.read.row(ctx, `select count(*) from principals`).Scan(&n); err != nil {
+	if err := c.read.row(ctx, `select count(*) from principals where kind <> 'anonymous'`).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count principals: %w", asKnown(err))
 	}
 	return n, nil
 }
 
-// Secret is what a principal proves itself with; the catalog has its hash alone.
-type Secret struct {
-	ID        string
-	Principal string // access.Principal.ID
-	Hash      []byte
-	Created   time.Time
-	Expires   time.Time // zero: never
+// Principals returns up to limit principals whose names begin with prefix and sort behind
+// after, those of one kind if that is given, and the after of the page that follows, "" at the end.
+func (c *Catalog) Principals(ctx context.Context, kind access.Kind, prefix, after string, limit int) (out []Account, next string, err error) {
+	limit = page(limit)
+	rows, err := c.read.query(ctx, accountColumns+`where name >= $1 and name < $2 and name > $3 and ($4 = '' or kind = $4) order by name limit $5`,
+		prefix, prefix+"\x7f", after, string(kind), limit+1)
+	out, err = collect(rows, err, func(r *sql.Rows) (Account, error) { return scanAccount(r.Scan) })
+	if err != nil {
+		return nil, "", fmt.Errorf("principals %q: %w", prefix, err)
+	}
+	if len(out) > limit {
+		out = out[:limit]
+		next = out[limit-1].Name
+	}
+	return out, next, nil
 }
 
-// AddSecret keeps a secret. ErrConflict if its ID is taken or there is no such principal.
-func (c *Catalog) AddSecret(ctx context.Context, s Secret) error {
+// DisablePrincipal lets a principal prove nothing until it is enabled again. To do it again is no
+// error. ErrNotFound if there is no such principal, ErrLastOwner if nobody would be left.
+func (c *Catalog) DisablePrincipal(ctx context.Context, id string, a Act) error {
+	a = c.actNow(a)
 	err := c.txAccess(ctx, func(t *tx) error {
-		_, err := t.exec(ctx, `insert into secrets (id, principal_id, hash, created_at, expires_at) values ($1, $2, $3, $4, $5)`,
-			s.ID, s.Principal, notNil(s.Hash), s.Created.UnixMicro(), micros(s.Expires))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("add secret %q: %w", s.ID, err)
-	}
-	return nil
-}
-
-// Secrets returns a principal's secrets, the expired ones too, oldest first.
-func (c *Catalog) Secrets(ctx context.Context, principal string) ([]Secret, error) {
-	rows, err := c.read.query(ctx, `select id, principal_id, hash, created_at, expires_at from secrets
-		where principal_id = $1 order by created_at, id limit $2`, principal, maxPage)
-	out, err := collect(rows, err, func(r *sql.Rows) (Secret, error) {
-		var s Secret
-		var created int64
-		var expires *int64
-		err := r.Scan(&s.ID, &s.Principal, &s.Hash, &created, &expires)
-		s.Created, s.Expires = fromMicros(&created), fromMicros(expires)
-		return s, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("secrets of %q: %w", principal, err)
-	}
-	return out, nil
-}
-
-// DeleteSecret forgets a secret. ErrNotFound if there is none by this id.
-func (c *Catalog) DeleteSecret(ctx context.Context, id string) error {
-	err := c.txAccess(ctx, func(t *tx) error { return one(t.exec(ctx, `delete from secrets where id = $1`, id)) })
-	if err != nil {
-		return fmt.Errorf("delete secret %q: %w", id, err)
-	}
-	return nil
-}
-
-// Assign gives a principal a role where the scope's pattern holds (access.Scope); to
-// give it again is no error. ErrConflict if there is no such principal.
-func (c *Catalog) Assign(ctx context.Context, principalID, role, scopePattern string) error {
-	err := c.txAccess(ctx, func(t *tx) error {
-		_, err := t.exec(ctx, `insert into assignments (principal_id, role, scope) values ($1, $2, $3)
-			on conflict (principal_id, role, scope) do nothing`, principalID, role, scopePattern)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("assign %s to %q: %w", role, principalID, err)
-	}
-	return nil
-}
-
-// roles are the roles that there are. What was assigned under another name grants nothing.
-var roles = []access.Role{access.Administrator}
-
-// Grants returns all that a principal was given; nothing if there is no such principal.
-func (c *Catalog) Grants(ctx context.Context, principalID string) (access.Grants, error) {
-	rows, err := c.read.query(ctx, `select role, scope from assignments where principal_id = $1`, principalID)
-	given, err := collect(rows, err, func(r *sql.Rows) (access.Assignment, error) {
-		a := access.Assignment{Principal: principalID}
-		err := r.Scan(&a.Role.Name, &a.Scope.Pattern)
-		return a, err
-	})
-	if err != nil {
-		return access.Grants{}, fmt.Errorf("grants of %q: %w", principalID, err)
-	}
-	var known []access.Assignment
-	for _, a := range given {
-		if i := slices.IndexFunc(roles, func(r access.Role) bool { return r.Name == a.Role.Name }); i >= 0 {
-			a.Role = roles[i]
-			known = append(known, a)
+		if err := one(t.exec(ctx, `update principals set disabled_at = coalesce(disabled_at, $2) where id = $1`, id, a.Now.UnixMicro())); err != nil {
+			return err
 		}
+		return t.wantOwner(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("disable principal %q: %w", id, err)
 	}
-	return access.NewGrants(known...), nil
+	return nil
+}
+
+// EnablePrincipal takes back DisablePrincipal. ErrNotFound if there is no such principal.
+func (c *Catalog) EnablePrincipal(ctx context.Context, id string, _ Act) error {
+	err := c.txAccess(ctx, func(t *tx) error {
+		return one(t.exec(ctx, `update principals set disabled_at = null where id = $1`, id))
+	})
+	if err != nil {
+		return fmt.Errorf("enable principal %q: %w", id, err)
+	}
+	return nil
+}
+
+// SetScopeMap gives a repository token another scope map. ErrNotFound if there is no such
+// token or no such map.
+func (c *Catalog) SetScopeMap(ctx context.Context, id, scopeMap string, _ Act) error {
+	err := c.txAccess(ctx, func(t *tx) error {
+		if err := t.wantScopeMap(ctx, scopeMap); err != nil {
+			return err
+		}
+		return one(t.exec(ctx, `update principals set scope_map = $2 where id = $1 and kind = 'token'`, id, scopeMap))
+	})
+	if err != nil {
+		return fmt.Errorf("scope map %q of %q: %w", scopeMap, id, err)
+	}
+	return nil
+}
+
+// DeletePrincipal forgets a principal with its secrets, assignments and federations.
+// ErrNotFound if there is none, ErrLastOwner if nobody would be left.
+func (c *Catalog) DeletePrincipal(ctx context.Context, id string, _ Act) error {
+	err := c.txAccess(ctx, func(t *tx) error {
+		if err := one(t.exec(ctx, `delete from principals where id = $1 and kind <> 'anonymous'`, id)); err != nil {
+			return err
+		}
+		return t.wantOwner(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("delete principal %q: %w", id, err)
+	}
+	return nil
+}
+
+// wantOwner refuses a change after which nobody may do everything.
+func (t *tx) wantOwner(ctx context.Context) error {
+	var n int
+	err := t.row(ctx, `select count(*) from assignments a join principals p on p.id = a.principal_id
+		where a.role in ('Owner', 'Administrator') and a.scope = '' and a.condition = '' and p.disabled_at is null and p.kind <> 'group'`).Scan(&n)
+	if err == nil && n == 0 {
+		return ErrLastOwner
+	}
+	return err
 }

@@ -52,3 +52,25 @@ func notNil(b []byte) []byte {
 	}
 	return b
 }
+
+// SwapSetting keeps value under key if old stands there now; a nil old means that nothing does.
+// ErrConflict, and nothing changed, if something else does.
+func (c *Catalog) SwapSetting(ctx context.Context, key string, old, value []byte) error {
+	err := c.tx(ctx, func(t *tx) error {
+		var n int64
+		var err error
+		if old == nil {
+			n, err = t.exec(ctx, `insert into settings (name, value) values ($1, $2) on conflict (name) do nothing`, key, notNil(value))
+		} else {
+			n, err = t.exec(ctx, `update settings set value = $3 where name = $1 and value = $2`, key, old, notNil(value))
+		}
+		if err == nil && n == 0 {
+			return ErrConflict
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("swap setting %q: %w", key, err)
+	}
+	return nil
+}

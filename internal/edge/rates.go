@@ -45,6 +45,7 @@ const (
 // Rates counts requests. Its methods may be called at once; those of a nil Rates limit nothing.
 type Rates struct {
 	principals, addresses, failures buckets
+	delays                          delays
 	now                             func() time.Time
 }
 
@@ -53,7 +54,8 @@ func NewRates(l RateLimits, now func() time.Time) *Rates {
 	return &Rates{now: now,
 		principals: newBuckets(l.Principal, l.Principal*burstSeconds),
 		addresses:  newBuckets(l.Anonymous, l.Anonymous*burstSeconds),
-		failures:   newBuckets(failureRate, maxFailures)}
+		failures:   newBuckets(failureRate, maxFailures),
+		delays:     delays{m: map[string]delay{}}}
 }
 
 // Principal counts a request of a principal. The error is a *Limited.
@@ -73,17 +75,29 @@ func (r *Rates) Anonymous(a netip.Addr) error {
 }
 
 // MayTry says whether an address may give a name and secret to be checked. The error is a *Limited.
-func (r *Rates) MayTry(a netip.Addr) error {
+func (r *Rates) MayTry(a netip.Addr, name string) error {
 	if r == nil {
 		return nil
 	}
-	return r.failures.take(network(a), a.String(), r.now(), 0)
+	if err := r.failures.take(network(a), a.String(), r.now(), 0); err != nil {
+		return err
+	}
+	return r.delays.mayTry(network(a)+" "+name, a.String(), r.now())
 }
 
 // Failed counts a name and secret that were wrong.
-func (r *Rates) Failed(a netip.Addr) {
+func (r *Rates) Failed(a netip.Addr, name string) {
+	if r == nil {
+		return
+	}
+	_ = r.failures.take(network(a), a.String(), r.now(), 1) // the next MayTry says so
+	r.delays.failed(network(a)+" "+name, r.now())
+}
+
+// Succeeded forgets how often a name came with a wrong secret from an address.
+func (r *Rates) Succeeded(a netip.Addr, name string) {
 	if r != nil {
-		_ = r.failures.take(network(a), a.String(), r.now(), 1) // the next MayTry says so
+		r.delays.forget(network(a) + " " + name)
 	}
 }
 

@@ -39,19 +39,70 @@ func TestRates(t *testing.T) {
 			t.Errorf("request %d of a second in which two may come: %v", i, err)
 		}
 	}
-	for range maxFailures {
-		if err := r.MayTry(b); err != nil {
+	for i := range maxFailures {
+		name := fmt.Sprint("name ", i)
+		if err := r.MayTry(b, name); err != nil {
 			t.Fatal(err)
 		}
-		r.Failed(b)
+		r.Failed(b, name)
 	}
-	if r.MayTry(b) == nil || r.MayTry(a) != nil {
+	if r.MayTry(b, "ann") == nil || r.MayTry(a, "ann") != nil {
 		t.Error("who failed too often may try on, or others may not")
 	}
 	var none *Rates
-	none.Failed(b)
-	if none.Principal("x") != nil || none.Anonymous(b) != nil || none.MayTry(b) != nil {
+	none.Failed(b, "ann")
+	if none.Principal("x") != nil || none.Anonymous(b) != nil || none.MayTry(b, "ann") != nil {
 		t.Error("no rates limit")
+	}
+}
+
+// TestDelays: who gives wrong secrets for one name waits twice as long each time; others, and
+// the same name from elsewhere, do not wait.
+func TestDelays(t *testing.T) {
+	now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+	r := NewRates(RateLimits{}, func() time.Time { return now })
+	guesser, owner := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	for range freeFailures {
+		if err := r.MayTry(guesser, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		r.Failed(guesser, "ann")
+	}
+	for want := firstDelay; want < 2*lastDelay; want *= 2 {
+		var limited *Limited
+		if err := r.MayTry(guesser, "ann"); !errors.As(err, &limited) || limited.Wait != min(want, lastDelay) {
+			t.Fatalf("after a failure more: %v, want to wait %v", err, min(want, lastDelay))
+		}
+		if err := errors.Join(r.MayTry(owner, "ann"), r.MayTry(guesser, "bob")); err != nil {
+			t.Fatalf("somebody else waits too: %v", err)
+		}
+		now = now.Add(limited.Wait)
+		if err := r.MayTry(guesser, "ann"); err != nil {
+			t.Fatalf("after the wait: %v", err)
+		}
+		r.Failed(guesser, "ann")
+	}
+	r.Succeeded(owner, "ann")
+	if r.MayTry(guesser, "ann") == nil {
+		t.Error("a right secret from elsewhere frees who guesses")
+	}
+	r.Succeeded(guesser, "ann")
+	if err := r.MayTry(guesser, "ann"); err != nil {
+		t.Errorf("after a right secret: %v", err)
+	}
+	for range freeFailures {
+		r.Failed(guesser, "ann")
+	}
+	now = now.Add(forgetDelay + time.Second)
+	r.Failed(guesser, "ann")
+	if err := r.MayTry(guesser, "ann"); err != nil {
+		t.Errorf("what was wrong long ago still counts: %v", err)
+	}
+	for i := range maxBuckets + 10 {
+		r.delays.failed(fmt.Sprint(i), now)
+	}
+	if n := len(r.delays.m); n > maxBuckets {
+		t.Errorf("%d delays are remembered", n)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/oci"
 )
 
@@ -37,6 +38,9 @@ type Options struct {
 	// Default: "pratique" both.
 	Issuer, Service string
 	Lifetime        time.Duration    // of a token; default 5 minutes
+	RefreshLifetime time.Duration    // of a refresh token; default 3 hours
+	RotateKeys      time.Duration    // how long a signing key signs; default 7 days
+	Rates           *edge.Rates      // how often one may try; nil: as often as they like
 	Now             func() time.Time // default time.Now
 	Log             *slog.Logger     // default: discard
 }
@@ -65,16 +69,16 @@ type Identity struct {
 	cat *catalog.Catalog
 	o   Options
 
-	cacheKey [32]byte // keys the hash under which verified secrets are remembered
-	secrets  *memory[proven]
-	grants   *memory[granted]
-	tokens   *memory[verified]
-	slow     chan struct{}
-	line     chan struct{} // who waits for slow, or has it
-	checks   singleflight.Group
+	cacheKey  [32]byte // keys the hash under which verified secrets are remembered
+	secrets   *memory[proven]
+	standings *memory[standing]
+	tokens    *memory[verified]
+	slow      chan struct{}
+	line      chan struct{} // who waits for slow, or has it
+	checks    singleflight.Group
 
 	mu   sync.Mutex
-	keys *keys // nil until first used
+	keys keys // as they were when last read
 }
 
 // New makes an Identity over the principals in cat.
@@ -88,6 +92,12 @@ func New(cat *catalog.Catalog, o Options) *Identity {
 	if o.Lifetime <= 0 {
 		o.Lifetime = 5 * time.Minute
 	}
+	if o.RefreshLifetime <= 0 {
+		o.RefreshLifetime = 3 * time.Hour
+	}
+	if o.RotateKeys <= 0 {
+		o.RotateKeys = 7 * 24 * time.Hour
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -95,7 +105,7 @@ func New(cat *catalog.Catalog, o Options) *Identity {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce), line: make(chan struct{}, slowAtOnce+slowWaiting),
-		secrets: newMemory[proven](maxRemembered), grants: newMemory[granted](maxRemembered), tokens: newMemory[verified](maxRemembered)}
+		secrets: newMemory[proven](maxRemembered), standings: newMemory[standing](maxRemembered), tokens: newMemory[verified](maxRemembered)}
 	rand.Read(i.cacheKey[:]) // never fails (crypto/rand)
 	return i
 }
@@ -136,7 +146,7 @@ func (i *Identity) Bootstrap(ctx context.Context, secret string) (name, shownSec
 		return adminName, "", false, fmt.Errorf("bootstrap: %w", err)
 	}
 	// The secret's fixed id decides between processes: one of them can add it.
-	err = i.cat.AddSecret(ctx, catalog.Secret{ID: adminSecretID, Principal: p.ID, Hash: hash, Created: i.o.Now()})
+	err = i.cat.AddSecret(ctx, catalog.Secret{ID: adminSecretID, Principal: p.ID, Name: "first", Hash: hash}, i.itself())
 	if errors.Is(err, catalog.ErrConflict) {
 		shown, created = "", false
 	} else if err != nil {
@@ -154,16 +164,19 @@ func (i *Identity) Bootstrap(ctx context.Context, secret string) (name, shownSec
 // firstPrincipal makes the administrator with its role, or takes the one that an
 // earlier start left without a secret.
 func (i *Identity) firstPrincipal(ctx context.Context) (access.Principal, error) {
-	p := access.Principal{ID: newID(), Kind: access.KindUser, Name: adminName}
-	err := i.cat.CreatePrincipal(ctx, p, i.o.Now())
+	p := catalog.Account{Principal: access.Principal{ID: newID(), Kind: access.KindUser, Name: adminName}, Description: "the first administrator"}
+	err := i.cat.CreatePrincipal(ctx, p, i.itself())
 	if errors.Is(err, catalog.ErrConflict) {
 		p, err = i.cat.PrincipalByName(ctx, adminName)
 	}
 	if err != nil {
 		return access.Principal{}, err
 	}
-	return p, i.cat.Assign(ctx, p.ID, access.Administrator.Name, "")
+	return p.Principal, i.cat.Assign(ctx, catalog.Assigned{Principal: p.ID, Role: access.Owner.Name}, i.itself())
 }
+
+// itself is who acts where nobody asked for it.
+func (i *Identity) itself() catalog.Act { return catalog.Act{By: "pratique", Now: i.o.Now()} }
 
 func (i *Identity) firstSecret(chosen string) (hash []byte, shown string, err error) {
 	if chosen == "" {
@@ -174,128 +187,6 @@ func (i *Identity) firstSecret(chosen string) (hash []byte, shown string, err er
 		return hashGenerated(chosen), "", nil
 	}
 	return hashChosen(chosen), "", nil
-}
-
-// Authenticate returns the principal that name and secret prove. ErrUnauthenticated
-// if they prove nothing; any other error, ErrBusy among them, means that it could not be told.
-//
-// Which work is done depends on what was presented and not on what is kept, so that
-// the time of a refusal does not tell whether the name exists.
-func (i *Identity) Authenticate(ctx context.Context, name, secret string) (access.Principal, error) {
-	if name == "" || len(name) > maxName || secret == "" || len(secret) > maxSecret {
-		return access.Principal{}, ErrUnauthenticated
-	}
-	version, err := i.cat.AccessVersion(ctx)
-	if err != nil {
-		return access.Principal{}, fmt.Errorf("authenticate: %w", err)
-	}
-	key := i.rememberedAs(name, secret)
-	p, ok := i.secrets.get(key, i.o.Now())
-	ok = ok && p.version == version
-	if ok && i.o.Now().Before(p.renew) {
-		return p.Principal, nil
-	}
-	prove := func() (any, error) { return i.prove(context.WithoutCancel(ctx), key, name, secret, version) }
-	if isGenerated(secret) {
-		v, err := prove()
-		p, _ := v.(access.Principal)
-		return p, err
-	}
-	// Clients send the same credentials in many requests at once; one check is enough.
-	ch := i.checks.DoChan(key, prove)
-	if ok {
-		return p.Principal, nil
-	}
-	select {
-	case <-ctx.Done():
-		return access.Principal{}, ctx.Err()
-	case r := <-ch:
-		p, _ := r.Val.(access.Principal)
-		return p, r.Err
-	}
-}
-
-// proven is what is remembered of a checked secret.
-type proven struct {
-	access.Principal
-	version int64
-	renew   time.Time
-}
-
-// prove checks a secret and remembers, or forgets, what came of it. version is what access
-// stood at before.
-func (i *Identity) prove(ctx context.Context, key, name, secret string, version int64) (access.Principal, error) {
-	begun := i.o.Now()
-	p, until, err := i.check(ctx, name, secret)
-	switch {
-	case err == nil:
-		if end := begun.Add(rememberSecret); until.IsZero() || until.After(end) {
-			until = end
-		}
-		i.secrets.put(key, proven{p, version, begun.Add(renewSecret)}, begun, until)
-	case errors.Is(err, ErrUnauthenticated):
-		i.secrets.forget(key)
-	}
-	return p, err
-}
-
-// check returns whom a secret proves, and when it, or another that its owner has, expires
-// first: zero if none does.
-func (i *Identity) check(ctx context.Context, name, secret string) (p access.Principal, until time.Time, err error) {
-	p, err = i.cat.PrincipalByName(ctx, name)
-	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
-		return access.Principal{}, until, fmt.Errorf("authenticate: %w", err)
-	}
-	var kept []catalog.Secret
-	// Asked for a principal that does not exist as well: equal work.
-	if kept, err = i.cat.Secrets(ctx, p.ID); err != nil {
-		return access.Principal{}, until, fmt.Errorf("authenticate: %w", err)
-	}
-	now := i.o.Now()
-	hashes := make([][]byte, 0, len(kept))
-	for _, s := range kept {
-		if !s.Expires.IsZero() && !now.Before(s.Expires) {
-			continue
-		}
-		hashes = append(hashes, s.Hash)
-		if !s.Expires.IsZero() && (until.IsZero() || s.Expires.Before(until)) {
-			until = s.Expires
-		}
-	}
-	ok, err := i.matches(ctx, secret, hashes)
-	if err != nil {
-		return access.Principal{}, until, fmt.Errorf("authenticate: %w", err)
-	}
-	if !ok || p.IsZero() {
-		return access.Principal{}, until, ErrUnauthenticated
-	}
-	return p, until, nil
-}
-
-// granted is what is remembered of a principal's grants.
-type granted struct {
-	access.Grants
-	version int64
-}
-
-// Grants returns what a principal was granted.
-func (i *Identity) Grants(ctx context.Context, p access.Principal) (access.Grants, error) {
-	if p.IsZero() {
-		return access.Grants{}, nil
-	}
-	version, err := i.cat.AccessVersion(ctx)
-	if err != nil {
-		return access.Grants{}, err
-	}
-	now := i.o.Now()
-	if g, ok := i.grants.get(p.ID, now); ok && g.version == version {
-		return g.Grants, nil
-	}
-	g, err := i.cat.Grants(ctx, p.ID)
-	if err == nil {
-		i.grants.put(p.ID, granted{g, version}, now, now.Add(rememberSecret))
-	}
-	return g, err
 }
 
 // newID is a random name for a row: 128 bits.

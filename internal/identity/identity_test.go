@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var bg = context.Background()
+var (
+	bg      = context.Background()
+	nowhere netip.Addr // that a request comes from
+)
 
 // clock is the time of a test.
 type clock struct{ unix atomic.Int64 }
@@ -46,20 +50,20 @@ func TestBootstrap(t *testing.T) {
 	if err != nil || name != "admin" || !created || !isGenerated(secret) {
 		t.Fatalf("Bootstrap = %q, %q, %v, %v; want admin with a new secret", name, secret, created, err)
 	}
-	p, err := i.Authenticate(bg, name, secret)
+	p, err := i.Authenticate(bg, name, secret, nowhere)
 	if err != nil || p.Name != "admin" || p.Kind != access.KindUser {
 		t.Fatalf("Authenticate = %+v, %v", p, err)
 	}
 	g, err := i.Grants(bg, p)
 	if err != nil || !g.Allows(access.PrincipalsManage, repo("")) || g.Allows(access.QuarantinePull, repo("app")) {
-		t.Errorf("the administrator's grants are not Administrator's: %v", err)
+		t.Errorf("the administrator's grants are not an owner's: %v", err)
 	}
 	for _, other := range []*Identity{i, New(cat, Options{})} {
 		if _, again, created, err := other.Bootstrap(bg, "another secret that is long"); again != "" || created || err != nil {
 			t.Errorf("second Bootstrap = %q, %v, %v; want nothing done", again, created, err)
 		}
 	}
-	if _, err := i.Authenticate(bg, name, "another secret that is long"); !errors.Is(err, ErrUnauthenticated) {
+	if _, err := i.Authenticate(bg, name, "another secret that is long", nowhere); !errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("the second Bootstrap's secret: %v, want ErrUnauthenticated", err)
 	}
 	kept, err := cat.Secrets(bg, p.ID)
@@ -75,7 +79,7 @@ func TestBootstrapGiven(t *testing.T) {
 		if shown != "" || !created || err != nil {
 			t.Fatalf("Bootstrap(given) = %q, %v, %v; want it kept and not shown", shown, created, err)
 		}
-		if _, err := i.Authenticate(bg, "admin", given); err != nil {
+		if _, err := i.Authenticate(bg, "admin", given, nowhere); err != nil {
 			t.Errorf("Authenticate with the given secret: %v", err)
 		}
 	}
@@ -84,14 +88,14 @@ func TestBootstrapGiven(t *testing.T) {
 // TestBootstrapGoesOn: a start that was broken off between two steps is completed.
 func TestBootstrapGoesOn(t *testing.T) {
 	i, cat, c := fresh(t)
-	if err := cat.CreatePrincipal(bg, access.Principal{ID: "x", Kind: access.KindUser, Name: "admin"}, c.now()); err != nil {
+	if err := cat.CreatePrincipal(bg, catalog.Account{Principal: access.Principal{ID: "x", Kind: access.KindUser, Name: "admin"}}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
 	_, secret, created, err := i.Bootstrap(bg, "")
 	if err != nil || !created {
 		t.Fatalf("Bootstrap = %v, %v", created, err)
 	}
-	p, err := i.Authenticate(bg, "admin", secret)
+	p, err := i.Authenticate(bg, "admin", secret, nowhere)
 	if err != nil || p.ID != "x" {
 		t.Errorf("Authenticate = %+v, %v", p, err)
 	}
@@ -120,7 +124,7 @@ func TestBootstrapAtOnce(t *testing.T) {
 	if len(shown) != 1 {
 		t.Fatalf("%d administrators' secrets were made, want 1", len(shown))
 	}
-	if _, err := i.Authenticate(bg, "admin", shown[0]); err != nil {
+	if _, err := i.Authenticate(bg, "admin", shown[0], nowhere); err != nil {
 		t.Errorf("Authenticate: %v", err)
 	}
 }
@@ -145,15 +149,15 @@ func TestAuthenticateRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := access.Principal{ID: "other", Kind: access.KindService, Name: "other"}
-	if err := cat.CreatePrincipal(bg, other, c.now()); err != nil {
+	if err := cat.CreatePrincipal(bg, catalog.Account{Principal: other}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
 	expired := NewSecret()
-	if err := cat.AddSecret(bg, catalog.Secret{ID: "e", Principal: "other", Hash: hashGenerated(expired), Created: c.now(), Expires: c.now()}); err != nil {
+	if err := cat.AddSecret(bg, catalog.Secret{ID: "e", Principal: "other", Hash: hashGenerated(expired), Expires: c.now()}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
 	// A hash of a kind that this version does not know must open nothing.
-	if err := cat.AddSecret(bg, catalog.Secret{ID: "z", Principal: "other", Hash: []byte("plain$chosen secret"), Created: c.now()}); err != nil {
+	if err := cat.AddSecret(bg, catalog.Secret{ID: "z", Principal: "other", Hash: []byte("plain$chosen secret")}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ name, secret string }{
@@ -163,7 +167,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 		{"other", expired}, {"other", "chosen secret"}, {"other", "plain$chosen secret"},
 		{strings.Repeat("n", 256), secret}, {"admin", strings.Repeat("s", 1025)},
 	} {
-		if p, err := i.Authenticate(bg, tc.name, tc.secret); !errors.Is(err, ErrUnauthenticated) || !p.IsZero() {
+		if p, err := i.Authenticate(bg, tc.name, tc.secret, nowhere); !errors.Is(err, ErrUnauthenticated) || !p.IsZero() {
 			t.Errorf("Authenticate(%.12q, %.20q) = %+v, %v; want ErrUnauthenticated", tc.name, tc.secret, p, err)
 		}
 	}
@@ -184,7 +188,7 @@ func TestEqualWork(t *testing.T) {
 		if _, err := i.matches(ctx, "a chosen secret", nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: matches without hashes = %v; want it to wait for a place", name, err)
 		}
-		if _, err := i.Authenticate(bg, name, NewSecret()); !errors.Is(err, ErrUnauthenticated) {
+		if _, err := i.Authenticate(bg, name, NewSecret(), nowhere); !errors.Is(err, ErrUnauthenticated) {
 			t.Errorf("%s: a generated secret waited for the slow hash: %v", name, err)
 		}
 	}
@@ -199,7 +203,7 @@ func TestRemembered(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 { // one check for all of them
 		wg.Go(func() {
-			if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+			if _, err := i.Authenticate(bg, "admin", chosen, nowhere); err != nil {
 				t.Error(err)
 			}
 		})
@@ -209,16 +213,20 @@ func TestRemembered(t *testing.T) {
 	for range slowAtOnce { // no check gets through
 		i.slow <- struct{}{}
 	}
-	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+	if _, err := i.Authenticate(bg, "admin", chosen, nowhere); err != nil {
 		t.Errorf("within a minute: %v, want it remembered", err)
 	}
 	for range slowAtOnce {
 		<-i.slow
 	}
-	if err := cat.DeleteSecret(bg, adminSecretID); err != nil {
+	admin, err := cat.PrincipalByName(bg, "admin")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.Authenticate(bg, "admin", chosen); !errors.Is(err, ErrUnauthenticated) {
+	if err := cat.DeleteSecret(bg, admin.ID, adminSecretID, catalog.Act{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Authenticate(bg, "admin", chosen, nowhere); !errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("after the secret was deleted: %v, want ErrUnauthenticated at once", err)
 	}
 	for k := range i.secrets.m {
@@ -237,7 +245,7 @@ func TestRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := c.now()
-	if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+	if _, err := i.Authenticate(bg, "admin", chosen, nowhere); err != nil {
 		t.Fatal(err)
 	}
 	for range slowAtOnce { // no check gets through
@@ -245,7 +253,7 @@ func TestRenewed(t *testing.T) {
 	}
 	c.advance(renewSecret)
 	for range 3 {
-		if _, err := i.Authenticate(bg, "admin", chosen); err != nil {
+		if _, err := i.Authenticate(bg, "admin", chosen, nowhere); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -270,11 +278,11 @@ func TestExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := access.Principal{ID: "p", Kind: access.KindUser, Name: "robot"}
-	if err := cat.CreatePrincipal(bg, p, c.now()); err != nil {
+	if err := cat.CreatePrincipal(bg, catalog.Account{Principal: p}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
 	secret := NewSecret()
-	if err := cat.AddSecret(bg, catalog.Secret{ID: "s", Principal: p.ID, Hash: hashGenerated(secret), Created: c.now(), Expires: c.now().Add(20 * time.Second)}); err != nil {
+	if err := cat.AddSecret(bg, catalog.Secret{ID: "s", Principal: p.ID, Hash: hashGenerated(secret), Expires: c.now().Add(20 * time.Second)}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
@@ -282,19 +290,19 @@ func TestExpires(t *testing.T) {
 		want  error
 	}{{0, nil}, {19 * time.Second, nil}, {time.Second, ErrUnauthenticated}} {
 		c.advance(step.after)
-		if _, err := i.Authenticate(bg, "robot", secret); !errors.Is(err, step.want) {
+		if _, err := i.Authenticate(bg, "robot", secret, nowhere); !errors.Is(err, step.want) {
 			t.Errorf("%v later: %v, want %v", step.after, err, step.want)
 		}
 	}
 	allows := func() bool {
-		g, err := i.Grants(bg, p)
+		g, err := i.Grants(bg, Login{Principal: p})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return g.Allows(access.RepositoryPull, repo("app"))
 	}
 	before := allows()
-	if err := cat.Assign(bg, p.ID, access.Administrator.Name, ""); err != nil {
+	if err := cat.Assign(bg, catalog.Assigned{Principal: p.ID, Role: access.Owner.Name}, catalog.Act{}); err != nil {
 		t.Fatal(err)
 	}
 	if before || !allows() {
@@ -319,7 +327,7 @@ func TestLineIsBounded(t *testing.T) {
 	var busy atomic.Int64
 	for n := range 2 * cap(i.line) {
 		senders.Go(func() {
-			_, err := i.Authenticate(left, "admin", fmt.Sprintf("a guess that is long %d", n))
+			_, err := i.Authenticate(left, "admin", fmt.Sprintf("a guess that is long %d", n), nowhere)
 			if errors.Is(err, ErrBusy) {
 				if busy.Add(1) == int64(cap(i.line)) {
 					leave()
@@ -334,10 +342,10 @@ func TestLineIsBounded(t *testing.T) {
 		t.Errorf("%d wait, want %d", len(i.line), cap(i.line))
 	}
 	var e *oci.Error
-	if _, err := i.Authenticate(bg, "admin", "one guess more"); !errors.As(err, &e) || e.Code != oci.CodeTooManyRequests {
+	if _, err := i.Authenticate(bg, "admin", "one guess more", nowhere); !errors.As(err, &e) || e.Code != oci.CodeTooManyRequests {
 		t.Errorf("one guess more: %v, want TOOMANYREQUESTS", err)
 	}
-	if _, err := i.Authenticate(bg, "admin", generated); err != nil {
+	if _, err := i.Authenticate(bg, "admin", generated, nowhere); err != nil {
 		t.Errorf("a generated secret: %v", err)
 	}
 	for range slowAtOnce {

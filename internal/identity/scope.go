@@ -32,8 +32,8 @@ const (
 )
 
 // The actions in tokens and what they stand for. Docker's clients know pull, push,
-// delete and *; list and quarantine are ours and come with pull where they are granted,
-// so that clients need not know of them.
+// delete and *, Azure's metadata_read and metadata_write. Those that clients need not know
+// of come with what they ask for, where they are granted.
 var repositoryActions = []struct {
 	action     string
 	permission access.Permission
@@ -42,7 +42,9 @@ var repositoryActions = []struct {
 	{"pull", access.RepositoryPull, []string{"pull", "*"}},
 	{"push", access.RepositoryPush, []string{"push", "*"}},
 	{"delete", access.RepositoryDelete, []string{"delete", "*"}},
-	{"list", access.RepositoryList, []string{"list", "pull", "*"}},
+	{"metadata_read", access.RepositoryList, []string{"metadata_read", "pull", "*"}},
+	{"metadata_write", access.RepositoryLock, []string{"metadata_write", "*"}},
+	{"sign", access.RepositorySign, []string{"sign", "push", "*"}},
 	{"quarantine", access.QuarantinePull, []string{"quarantine", "pull", "*"}},
 }
 
@@ -105,7 +107,7 @@ func ScopeOf(p access.Permission, repo oci.Repository) string {
 		return ""
 	}
 	switch p {
-	case access.RepositoryPush:
+	case access.RepositoryPush, access.RepositorySign:
 		return "repository:" + repo.String() + ":pull,push"
 	case access.RepositoryList:
 		return "repository:" + repo.String() + ":pull"
@@ -129,7 +131,8 @@ func grant(asked []Access, g Allower) []Access {
 	for _, a := range asked {
 		actions := []string{}
 		if a.Type == typeRegistry {
-			if a.Name == nameCatalog && g.Allows(access.CatalogList, oci.Repository{}) && slices.Contains(a.Actions, "*") {
+			// Everyone may ask for a list, which shows them what they may see.
+			if a.Name == nameCatalog && slices.Contains(a.Actions, "*") {
 				actions = append(actions, "*")
 			}
 		} else if repo, err := oci.ParseRepository(a.Name); err == nil {

@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
+
+	"pratique.dev/pratique/internal/catalog"
 )
 
 // Two kinds of secrets are kept, told apart by how they look.
@@ -104,44 +106,43 @@ func argon(s string, salt []byte) []byte {
 	return append(out, argon2.IDKey([]byte(s), salt, argonTime, argonMemory, argonLanes, argonKey)...)
 }
 
-// matches says whether one of the kept hashes is the secret's. The work depends on the
-// form of the secret and the number of hashes of that kind, where none counts as one.
-func (i *Identity) matches(ctx context.Context, secret string, kept [][]byte) (bool, error) {
+// matches returns which of the kept hashes is the secret's, -1 if none is. The work depends
+// on the form of the secret and the number of hashes of that kind, where none counts as one.
+func (i *Identity) matches(ctx context.Context, secret string, kept []catalog.Secret) (int, error) {
+	found := -1
 	if isGenerated(secret) {
-		h, ok := hashGenerated(secret), 0
-		for _, k := range kept {
-			ok |= subtle.ConstantTimeCompare(h, k)
+		h := hashGenerated(secret)
+		for n, k := range kept {
+			found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(h, k.Hash), n, found)
 		}
-		return ok == 1, nil
+		return found, nil
 	}
-	var slow [][]byte
-	for _, k := range kept {
-		if bytes.HasPrefix(k, kindChosen) && len(k) == len(kindChosen)+argonSalt+argonKey {
-			slow = append(slow, k)
+	slow := map[int][]byte{}
+	for n, k := range kept {
+		if bytes.HasPrefix(k.Hash, kindChosen) && len(k.Hash) == len(kindChosen)+argonSalt+argonKey {
+			slow[n] = k.Hash
 		}
 	}
-	nothing := len(slow) == 0
-	if nothing {
-		slow = [][]byte{make([]byte, len(kindChosen)+argonSalt+argonKey)}
+	if len(slow) == 0 {
+		slow[-1] = make([]byte, len(kindChosen)+argonSalt+argonKey)
 	}
 	select {
 	case i.line <- struct{}{}:
 		defer func() { <-i.line }()
 	default:
-		return false, ErrBusy
+		return -1, ErrBusy
 	}
 	select {
 	case i.slow <- struct{}{}:
 		defer func() { <-i.slow }()
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return -1, ctx.Err()
 	}
-	ok := 0
-	for _, k := range slow {
+	for n, k := range slow {
 		salt := k[len(kindChosen) : len(kindChosen)+argonSalt]
-		ok |= subtle.ConstantTimeCompare(argon(secret, salt), k)
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(argon(secret, salt), k), n, found)
 	}
-	return ok == 1 && !nothing, nil
+	return found, nil
 }
 
 // rememberedAs is the name under which a checked secret is remembered: a keyed hash,

@@ -2,12 +2,11 @@ package identity
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -16,171 +15,171 @@ import (
 	"pratique.dev/pratique/internal/access"
 )
 
-const (
-	signingKeys = "identity.signing-keys" // setting: a JWK set (RFC 7517), the first key signs
-	algorithm   = jose.ES256
-	// clockSkew is how far the clocks of replicas may be apart.
-	clockSkew = 5 * time.Second
-)
+// clockSkew is how far the clocks of replicas may be apart.
+const clockSkew = 5 * time.Second
+
+// maxClaims bounds what of an issuer's claims goes into our tokens, in bytes of JSON.
+const maxClaims = 4 << 10
 
 // Token is what a client shows instead of a secret.
 type Token struct {
 	Text    string
 	Issued  time.Time
 	Expires time.Time
-	Granted []Access
+	Granted []Access // of an access token
 }
 
-// claims are those of RFC 7519 and the ones of Docker's tokens.
+// claims are those of RFC 7519, the ones of Docker's tokens, and what the login was.
 type claims struct {
 	jwt.Claims
-	Name   string      `json:"name"`
-	Kind   access.Kind `json:"kind"`
-	Access []Access    `json:"access"`
+	Name       string         `json:"name"`
+	Kind       access.Kind    `json:"kind"`
+	Access     []Access       `json:"access"`
+	Credential string         `json:"cred,omitempty"`
+	Ends       int64          `json:"cred_exp,omitempty"` // seconds since 1970
+	Groups     []string       `json:"groups,omitempty"`
+	From       map[string]any `json:"from,omitempty"` // the issuer's claims
+}
+
+func (c claims) login() Login {
+	l := Login{Principal: access.Principal{ID: c.Subject, Kind: c.Kind, Name: c.Name}, Credential: c.Credential, Groups: c.Groups, Claims: c.From}
+	if c.Ends != 0 {
+		l.Ends = time.Unix(c.Ends, 0).UTC()
+	}
+	return l
 }
 
 // verified is what is remembered of a token that was verified.
 type verified struct {
-	principal access.Principal
-	granted   Granted
+	Login
+	granted Granted
 }
 
-type keys struct {
-	signer jose.Signer
-	public map[string]*ecdsa.PublicKey // by key id
-}
-
-// Issue makes a token that holds what was asked and is granted to p, nothing else. A
-// token without any access still proves who its bearer is (a login).
-func (i *Identity) Issue(ctx context.Context, p access.Principal, asked []Access) (Token, error) {
-	if p.IsZero() {
+// Issue makes an access token that holds what was asked and is granted to the login for such
+// a request, nothing else. A token without any access still proves who its bearer is.
+// Conditions that ask for a tag are left to the request that it is used in.
+func (i *Identity) Issue(ctx context.Context, l Login, r access.Request, asked []Access) (Token, error) {
+	if l.IsZero() {
 		return Token{}, ErrUnauthenticated
 	}
-	grants, err := i.Grants(ctx, p)
+	s, err := i.standing(ctx, l)
 	if err != nil {
-		return Token{}, fmt.Errorf("issue token to %q: %w", p.Name, err)
+		return Token{}, fmt.Errorf("issue token to %q: %w", l.Name, err)
 	}
-	k, err := i.loadKeys(ctx)
-	if err != nil {
-		return Token{}, fmt.Errorf("issue token to %q: %w", p.Name, err)
+	r.Principal, r.Claims, r.Later = l.Principal, l.Claims, true
+	granted := grant(asked, s.Grants.For(r))
+	t, err := i.sign(ctx, l, i.o.Service, i.o.Lifetime, granted)
+	t.Granted = granted
+	return t, err
+}
+
+// IssueRefresh makes a refresh token, which gives access tokens for as long as it holds and
+// what it was got with does.
+func (i *Identity) IssueRefresh(ctx context.Context, l Login) (Token, error) {
+	if l.IsZero() || l.Kind == access.KindAnonymous {
+		return Token{}, ErrUnauthenticated
 	}
+	return i.sign(ctx, l, i.refreshService(), i.o.RefreshLifetime, nil)
+}
+
+// refreshService is the audience of refresh tokens, so that none is taken for an access token.
+func (i *Identity) refreshService() string { return i.o.Service + "#refresh" }
+
+func (i *Identity) sign(ctx context.Context, l Login, audience string, lifetime time.Duration, granted []Access) (Token, error) {
 	now := i.o.Now().Truncate(time.Second)
-	t := Token{Issued: now, Expires: now.Add(i.o.Lifetime), Granted: grant(asked, grants)}
-	c := claims{Name: p.Name, Kind: p.Kind, Access: t.Granted, Claims: jwt.Claims{
-		Issuer: i.o.Issuer, Subject: p.ID, Audience: jwt.Audience{i.o.Service}, ID: newID(),
+	t := Token{Issued: now, Expires: now.Add(lifetime)}
+	c := claims{Name: l.Name, Kind: l.Kind, Access: granted, Credential: l.Credential, Groups: l.Groups, From: bounded(l.Claims), Claims: jwt.Claims{
+		Issuer: i.o.Issuer, Subject: l.ID, Audience: jwt.Audience{audience}, ID: newID(),
 		Expiry: jwt.NewNumericDate(t.Expires), NotBefore: jwt.NewNumericDate(now), IssuedAt: jwt.NewNumericDate(now)}}
-	if t.Text, err = jwt.Signed(k.signer).Claims(c).Serialize(); err != nil {
-		return Token{}, fmt.Errorf("issue token to %q: %w", p.Name, err)
+	if !l.Ends.IsZero() {
+		c.Ends = l.Ends.Unix()
+	}
+	k, err := i.signingKey(ctx)
+	if err != nil {
+		return Token{}, fmt.Errorf("sign token of %q: %w", l.Name, err)
+	}
+	if t.Text, err = jwt.Signed(k).Claims(c).Serialize(); err != nil {
+		return Token{}, fmt.Errorf("sign token of %q: %w", l.Name, err)
 	}
 	return t, nil
 }
 
-// Verify returns whose token it is and what it grants. ErrUnauthenticated if it is
-// not one of ours, or not valid now. It asks no database: what was granted within the
-// lifetime of a token stays granted for as long.
-func (i *Identity) Verify(ctx context.Context, token string) (access.Principal, Granted, error) {
+// bounded leaves out claims that are too large to be carried; conditions that ask for them
+// do not hold then.
+func bounded(claims map[string]any) map[string]any {
+	if raw, err := json.Marshal(claims); err != nil || len(raw) > maxClaims {
+		return nil
+	}
+	return claims
+}
+
+// Verify returns whose access token it is and what it holds. ErrUnauthenticated if it is
+// not one of ours, or not valid now. What of it still stands is standing's to say.
+func (i *Identity) Verify(ctx context.Context, token string) (Login, Granted, error) {
 	if len(token) > maxToken {
-		return access.Principal{}, nil, ErrUnauthenticated
+		return Login{}, nil, ErrUnauthenticated
 	}
 	now := i.o.Now()
 	sum := sha256.Sum256([]byte(token))
 	if v, ok := i.tokens.get(string(sum[:]), now); ok {
-		return v.principal, v.granted, nil
+		return v.Login, v.granted, nil
 	}
-	k, err := i.loadKeys(ctx)
+	c, err := i.verify(ctx, token, i.o.Service, now)
 	if err != nil {
-		return access.Principal{}, nil, fmt.Errorf("verify token: %w", err)
+		return Login{}, nil, err
 	}
-	c, err := i.verify(k, token, now)
-	if err != nil {
-		return access.Principal{}, nil, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-	}
-	v := verified{access.Principal{ID: c.Subject, Kind: c.Kind, Name: c.Name}, c.Access}
+	v := verified{c.login(), c.Access}
 	i.tokens.put(string(sum[:]), v, now, c.Expiry.Time())
-	return v.principal, v.granted, nil
+	return v.Login, v.granted, nil
 }
 
-func (i *Identity) verify(k *keys, token string, now time.Time) (claims, error) {
+// Refreshed returns whose refresh token it is. ErrUnauthenticated if it is not one of ours, not
+// valid now, or if its owner or what it was got with is gone.
+func (i *Identity) Refreshed(ctx context.Context, token string) (Login, error) {
+	if len(token) > maxToken {
+		return Login{}, ErrUnauthenticated
+	}
+	c, err := i.verify(ctx, token, i.refreshService(), i.o.Now())
+	if err != nil {
+		return Login{}, err
+	}
+	l := c.login()
+	s, err := i.standing(ctx, l)
+	l.Principal = s.Principal
+	return l, err
+}
+
+func (i *Identity) verify(ctx context.Context, token, audience string, now time.Time) (claims, error) {
 	t, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{algorithm}) // refuses "none" and all others
 	if err != nil {
-		return claims{}, err
+		return claims{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}
 	if len(t.Headers) != 1 {
-		return claims{}, fmt.Errorf("%d signatures", len(t.Headers))
+		return claims{}, fmt.Errorf("%w: %d signatures", ErrUnauthenticated, len(t.Headers))
 	}
-	key := k.public[t.Headers[0].KeyID]
-	if key == nil {
-		return claims{}, fmt.Errorf("key %.64q is not known", t.Headers[0].KeyID)
+	key, err := i.verifyingKey(ctx, t.Headers[0].KeyID)
+	if err != nil {
+		return claims{}, err
 	}
 	var c claims
 	if err := t.Claims(key, &c); err != nil {
-		return claims{}, err
+		return claims{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}
+	if err := c.valid(i.o.Issuer, audience, now); err != nil {
+		return claims{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
+	}
+	return c, nil
+}
+
+func (c claims) valid(issuer, audience string, now time.Time) error {
 	if c.Expiry == nil || c.NotBefore == nil || c.Subject == "" {
-		return claims{}, fmt.Errorf("exp, nbf or sub is missing") // go-jose lets that pass
+		return errors.New("exp, nbf or sub is missing") // go-jose lets that pass
 	}
 	if !now.Before(c.Expiry.Time()) {
-		return claims{}, jwt.ErrExpired
+		return jwt.ErrExpired
 	}
-	expected := jwt.Expected{Issuer: i.o.Issuer, AnyAudience: jwt.Audience{i.o.Service}, Time: now}
-	return c, c.ValidateWithLeeway(expected, clockSkew)
+	return c.ValidateWithLeeway(jwt.Expected{Issuer: issuer, AnyAudience: jwt.Audience{audience}, Time: now}, clockSkew)
 }
 
-// loadKeys returns the signing keys, making them the first time that any process of
-// this catalog needs them.
-func (i *Identity) loadKeys(ctx context.Context) (*keys, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.keys != nil {
-		return i.keys, nil
-	}
-	fresh, err := newKeySet()
-	if err != nil {
-		return nil, fmt.Errorf("signing keys: %w", err)
-	}
-	stored, err := i.cat.PutSettingOnce(ctx, signingKeys, fresh)
-	if err != nil {
-		return nil, fmt.Errorf("signing keys: %w", err)
-	}
-	if i.keys, err = readKeySet(stored); err != nil {
-		return nil, fmt.Errorf("signing keys, as kept in the catalog: %w", err)
-	}
-	return i.keys, nil
-}
-
-func newKeySet() ([]byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
-		{Key: key, KeyID: newID(), Algorithm: string(algorithm), Use: "sig"}}})
-}
-
-func readKeySet(b []byte) (*keys, error) {
-	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(b, &set); err != nil {
-		return nil, err
-	}
-	k := &keys{public: map[string]*ecdsa.PublicKey{}}
-	for _, j := range set.Keys {
-		private, ok := j.Key.(*ecdsa.PrivateKey)
-		if !ok || private.Curve != elliptic.P256() || j.KeyID == "" {
-			return nil, fmt.Errorf("key %q is no private key on P-256 with an id", j.KeyID)
-		}
-		k.public[j.KeyID] = &private.PublicKey
-		if k.signer != nil {
-			continue
-		}
-		options := (&jose.SignerOptions{}).WithType("JWT")
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: private, KeyID: j.KeyID}}, options)
-		if err != nil {
-			return nil, err
-		}
-		k.signer = signer
-	}
-	if k.signer == nil {
-		return nil, fmt.Errorf("there is none")
-	}
-	return k, nil
-}
+// isJWT says whether a secret looks like a token in the compact form of RFC 7515.
+func isJWT(s string) bool { return strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") == 2 }

@@ -16,6 +16,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/catalog"
+	"pratique.dev/pratique/internal/catalog/catalogtest"
 	"pratique.dev/pratique/internal/oci"
 )
 
@@ -27,13 +29,13 @@ func repo(name string) oci.Repository {
 	return r
 }
 
-func admin(t *testing.T, i *Identity) access.Principal {
+func admin(t testing.TB, i *Identity) Login {
 	t.Helper()
 	_, secret, _, err := i.Bootstrap(bg, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := i.Authenticate(bg, "admin", secret)
+	p, err := i.Authenticate(bg, "admin", secret, nowhere)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func scopes(t *testing.T, text ...string) []Access {
 func TestTokenHoldsWhatWasAskedAndGranted(t *testing.T) {
 	i, cat, c := fresh(t)
 	p := admin(t, i)
-	tok, err := i.Issue(bg, p, scopes(t, "repository:app:pull repository:other:push", "registry:catalog:*"))
+	tok, err := i.Issue(bg, p, access.Request{}, scopes(t, "repository:app:pull repository:other:push", "registry:catalog:*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +62,7 @@ func TestTokenHoldsWhatWasAskedAndGranted(t *testing.T) {
 		t.Errorf("expires %v, want in 5 minutes", tok.Expires)
 	}
 	got, g, err := i.Verify(bg, tok.Text)
-	if err != nil || got != p {
+	if err != nil || got.Principal != p.Principal || got.Credential != p.Credential {
 		t.Fatalf("Verify = %+v, %v; want %+v", got, err, p)
 	}
 	for _, tc := range []struct {
@@ -87,14 +89,14 @@ func TestTokenHoldsWhatWasAskedAndGranted(t *testing.T) {
 		}
 	}
 	nobody := access.Principal{ID: "n", Kind: access.KindService, Name: "n"}
-	if err := cat.CreatePrincipal(bg, nobody, c.now()); err != nil {
+	if err := cat.CreatePrincipal(bg, catalog.Account{Principal: nobody}, catalog.Act{Now: c.now()}); err != nil {
 		t.Fatal(err)
 	}
-	tok, err = i.Issue(bg, nobody, scopes(t, "repository:app:*", "registry:catalog:*"))
-	if err != nil || len(tok.Granted) != 0 {
-		t.Errorf("a principal without grants is given %v, %v", tok.Granted, err)
+	tok, err = i.Issue(bg, Login{Principal: nobody}, access.Request{}, scopes(t, "repository:app:*", "registry:catalog:*"))
+	if err != nil || len(tok.Granted) != 1 || tok.Granted[0].Type != typeRegistry {
+		t.Errorf("a principal without grants is given %v, %v; want a list of what it may see", tok.Granted, err)
 	}
-	if _, err := i.Issue(bg, access.Principal{}, nil); !errors.Is(err, ErrUnauthenticated) {
+	if _, err := i.Issue(bg, Login{}, access.Request{}, nil); !errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("Issue to nobody = %v", err)
 	}
 }
@@ -102,22 +104,22 @@ func TestTokenHoldsWhatWasAskedAndGranted(t *testing.T) {
 func TestQuarantineComesWithPull(t *testing.T) {
 	all := access.NewGrants(access.Assignment{Role: access.Role{Permissions: access.Permissions}})
 	got := grant([]Access{{typeRepository, "app", []string{"pull"}}}, all)
-	if len(got) != 1 || !slices.Equal(got[0].Actions, []string{"pull", "list", "quarantine"}) {
+	if len(got) != 1 || !slices.Equal(got[0].Actions, []string{"pull", "metadata_read", "quarantine"}) {
 		t.Errorf("pull gives %v", got)
 	}
 	got = grant([]Access{{typeRepository, "app", []string{"*"}}}, all)
-	if len(got) != 1 || len(got[0].Actions) != 5 {
+	if len(got) != 1 || len(got[0].Actions) != 7 {
 		t.Errorf("* gives %v", got)
 	}
 	if got := grant([]Access{{typeRepository, "app", []string{"push"}}, {typeRegistry, "catalog", []string{"pull"}}, {typeRepository, "Not A Name", []string{"pull"}}}, all); len(got) != 1 ||
-		!slices.Equal(got[0].Actions, []string{"push"}) {
+		!slices.Equal(got[0].Actions, []string{"push", "sign"}) {
 		t.Errorf("push gives %v", got)
 	}
 }
 
 func TestDockersForm(t *testing.T) {
 	i, _, _ := fresh(t)
-	tok, err := i.Issue(bg, admin(t, i), scopes(t, "repository:team/app:pull,push"))
+	tok, err := i.Issue(bg, admin(t, i), access.Request{}, scopes(t, "repository:team/app:pull,push"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +147,7 @@ func TestDockersForm(t *testing.T) {
 		}
 	}
 	a, _ := json.Marshal(body["access"])
-	if want := `[{"actions":["pull","push","list"],"name":"team/app","type":"repository"}]`; string(a) != want {
+	if want := `[{"actions":["pull","push","metadata_read","sign"],"name":"team/app","type":"repository"}]`; string(a) != want {
 		t.Errorf("access %s, want %s", a, want)
 	}
 }
@@ -167,7 +169,7 @@ func forge(t *testing.T, alg jose.SignatureAlgorithm, key any, kid string, c cla
 func TestVerifyRefuses(t *testing.T) {
 	i, cat, c := fresh(t)
 	p := admin(t, i)
-	good, err := i.Issue(bg, p, scopes(t, "repository:app:pull"))
+	good, err := i.Issue(bg, p, access.Request{}, scopes(t, "repository:app:pull"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +177,7 @@ func TestVerifyRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var set jose.JSONWebKeySet
+	var set storedKeys
 	if err := json.Unmarshal(stored, &set); err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +243,7 @@ func TestVerifyRefuses(t *testing.T) {
 // TestReplicas: every process over the same catalog takes the tokens of every other.
 func TestReplicas(t *testing.T) {
 	i, cat, c := fresh(t)
-	tok, err := i.Issue(bg, admin(t, i), nil)
+	tok, err := i.Issue(bg, admin(t, i), access.Request{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,16 +256,22 @@ func TestReplicas(t *testing.T) {
 }
 
 func TestBrokenKeys(t *testing.T) {
+	elsewhere, _, _ := fresh(t)
+	issued, err := elsewhere.Issue(bg, admin(t, elsewhere), access.Request{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := issued.Text
 	for _, stored := range []string{"", "{}", `{"keys":[]}`, `{"keys":[{"kty":"oct","k":"AAAA","kid":"a"}]}`, "nonsense"} {
 		i, cat, _ := fresh(t)
 		p := admin(t, i)
 		if err := cat.PutSetting(bg, signingKeys, []byte(stored)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := i.Issue(bg, p, nil); err == nil || errors.Is(err, ErrUnauthenticated) {
+		if _, err := i.Issue(bg, p, access.Request{}, nil); err == nil || errors.Is(err, ErrUnauthenticated) {
 			t.Errorf("keys %q: Issue = %v, want an error of its own", stored, err)
 		}
-		if _, _, err := i.Verify(bg, "a.b.c"); err == nil || errors.Is(err, ErrUnauthenticated) {
+		if _, _, err := i.Verify(bg, other); err == nil || errors.Is(err, ErrUnauthenticated) {
 			t.Errorf("keys %q: Verify = %v, want an error of its own", stored, err)
 		}
 	}
@@ -334,33 +342,22 @@ func FuzzParseScopes(f *testing.F) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	// The verification that the memory saves.
-	set, err := newKeySet()
+	i := New(catalogtest.Open(b), Options{})
+	l := admin(b, i)
+	t, err := i.Issue(bg, l, access.Request{}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	k, err := readKeySet(set)
-	if err != nil {
-		b.Fatal(err)
-	}
-	i := New(nil, Options{})
-	i.keys = k
-	now := time.Now()
-	text, err := jwt.Signed(k.signer).Claims(claims{Claims: jwt.Claims{Issuer: "pratique", Subject: "x", Audience: jwt.Audience{"pratique"},
-		Expiry: jwt.NewNumericDate(now.Add(time.Hour)), NotBefore: jwt.NewNumericDate(now)}}).Serialize()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("first", func(b *testing.B) {
+	b.Run("first", func(b *testing.B) { // what the memory saves
 		for b.Loop() {
-			if _, err := i.verify(k, text, now); err != nil {
+			if _, err := i.verify(bg, t.Text, i.o.Service, time.Now()); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("remembered", func(b *testing.B) {
 		for b.Loop() {
-			if _, _, err := i.Verify(bg, text); err != nil {
+			if _, _, err := i.Verify(bg, t.Text); err != nil {
 				b.Fatal(err)
 			}
 		}

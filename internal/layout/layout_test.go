@@ -21,7 +21,7 @@ const module = "pratique.dev/pratique/"
 var floors = [][]string{
 	{"internal/inflate", "internal/oci", "internal/version"},
 	{"internal/access", "internal/blob", "internal/edge", "internal/inventory", "internal/rules"},
-	{"internal/blob/blobtest", "internal/blob/fileblob", "internal/blob/memblob", "internal/extract", "internal/vuln"},
+	{"internal/blob/blobtest", "internal/blob/fileblob", "internal/blob/memblob", "internal/condition", "internal/extract", "internal/vuln"},
 	{"internal/policy", "internal/remediation"},
 	{"internal/report"},
 	{"internal/api", "internal/catalog"},

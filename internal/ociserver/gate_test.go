@@ -71,7 +71,7 @@ func TestGate(t *testing.T) {
 func TestMountNeedsPull(t *testing.T) {
 	w := newWorld(t)
 	w.putImage("secret/app", "1", "layer")
-	token := w.tokenFor(w.principal("dev", "Administrator", "dev/*"), "repository:dev/app:pull,push", "repository:secret/app:pull")
+	token := w.tokenFor(w.principal("dev", "Owner", "dev/*"), "repository:dev/app:pull,push", "repository:secret/app:pull")
 	for _, from := range []string{"&from=secret/app", "", "&from=none/such"} {
 		w.want(w.do(request{method: "POST", path: "/v2/dev/app/blobs/uploads/?mount=" + sum("layer").String() + from, token: token}), 202, "")
 		w.want(w.do(request{method: "GET", path: "/v2/dev/app/blobs/" + sum("layer").String(), token: token}), 404, "BLOB_UNKNOWN")
@@ -85,7 +85,7 @@ func TestMountNeedsPull(t *testing.T) {
 func TestMountAsksForPullOfItsSource(t *testing.T) {
 	w := newWorld(t)
 	w.putImage("team/base", "1", "layer")
-	name := w.principal("dev", "Administrator", "team/*")
+	name := w.principal("dev", "Owner", "team/*")
 	mount := request{method: "POST", path: "/v2/team/app/blobs/uploads/?mount=" + sum("layer").String() + "&from=team/base"}
 	mount.token = w.tokenFor(name, "repository:team/app:pull,push")
 	a := w.want(w.do(mount), 401, "UNAUTHORIZED")

@@ -134,11 +134,11 @@ func newWorld(t *testing.T) *world {
 func (w *world) principal(name, role, pattern string) string {
 	w.t.Helper()
 	p := access.Principal{ID: "id-" + name, Kind: access.KindService, Name: name}
-	if err := w.cat.CreatePrincipal(bg, p, testTime); err != nil {
+	if err := w.cat.CreatePrincipal(bg, catalog.Account{Principal: p}, catalog.Act{Now: testTime}); err != nil {
 		w.t.Fatal(err)
 	}
 	if role != "" {
-		if err := w.cat.Assign(bg, p.ID, role, pattern); err != nil {
+		if err := w.cat.Assign(bg, catalog.Assigned{Principal: p.ID, Role: role, Scope: access.Scope{Pattern: pattern}}, catalog.Act{}); err != nil {
 			w.t.Fatal(err)
 		}
 	}

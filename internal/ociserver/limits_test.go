@@ -1,11 +1,14 @@
 package ociserver_test
 
 import (
+	"encoding/base64"
+	"fmt"
 	"net/http/httptest"
 	"testing"
 	"time"
 
 	"pratique.dev/pratique/internal/edge"
+	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/ociserver"
 	"pratique.dev/pratique/internal/registry"
 )
@@ -15,7 +18,12 @@ func (w *world) behind(l edge.RateLimits) (at string, clock *time.Time) {
 	w.t.Helper()
 	now := testTime
 	rates := edge.NewRates(l, func() time.Time { return now })
-	srv := httptest.NewServer(ociserver.New(w.reg, w.ident, ociserver.Options{Rates: rates}))
+	proxies, err := edge.ParseProxies("127.0.0.0/8")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ident := identity.New(w.cat, identity.Options{Rates: rates})
+	srv := httptest.NewServer(proxies.Handler(ociserver.New(w.reg, ident, ociserver.Options{Rates: rates})))
 	w.t.Cleanup(srv.Close)
 	return srv.URL, &now
 }
@@ -51,22 +59,42 @@ func TestRateOfNobody(t *testing.T) {
 	w.want(w.do(ping), 401, "UNAUTHORIZED")
 }
 
-// TestGuessing: who has given wrong secrets too often is not heard, not even with a right one.
+// TestGuessing: who gives wrong secrets is heard less and less often, not even with a right one, while
+// the same name with the right one is heard from elsewhere.
 func TestGuessing(t *testing.T) {
 	w := newWorld(t)
 	at, now := w.behind(edge.RateLimits{})
-	wrong := map[string]string{"Authorization": "Basic YWRtaW46d3Jvbmc="} // admin:wrong
-	token := w.tokenFor("admin")
-	for range 60 {
-		w.want(w.do(request{method: "GET", path: at + "/v2/", anonymous: true, header: wrong}), 401, "UNAUTHORIZED")
+	basic := func(name, secret string) map[string]string {
+		return map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+secret))}
 	}
-	w.want(w.do(request{method: "GET", path: at + "/v2/", anonymous: true, header: wrong}), 429, "TOOMANYREQUESTS")
-	w.want(w.do(request{method: "GET", path: at + "/v2/token", anonymous: true, header: wrong}), 429, "TOOMANYREQUESTS")
-	w.want(w.do(request{method: "GET", path: at + "/v2/"}), 429, "TOOMANYREQUESTS")
-	// A token cannot be guessed.
+	token := w.tokenFor(w.principal("robot", "", ""))
+	ping := func(header map[string]string) answer {
+		return w.do(request{method: "GET", path: at + "/v2/", anonymous: true, header: header})
+	}
+	for range 5 {
+		w.want(ping(basic("admin", "wrong")), 401, "UNAUTHORIZED")
+	}
+	if a := w.want(ping(basic("admin", "wrong")), 429, "TOOMANYREQUESTS"); a.Header.Get("Retry-After") != "1" {
+		t.Errorf("Retry-After %q", a.Header.Get("Retry-After"))
+	}
+	w.want(w.do(request{method: "GET", path: at + "/v2/token", anonymous: true, header: basic("admin", "wrong")}), 429, "TOOMANYREQUESTS")
+	w.want(ping(basic("admin", secret)), 429, "TOOMANYREQUESTS")
+	// A token cannot be guessed, and from elsewhere the name is free.
 	w.want(w.do(request{method: "GET", path: at + "/v2/", token: token}), 200, "")
-	*now = now.Add(2 * time.Second)
-	w.want(w.do(request{method: "GET", path: at + "/v2/"}), 200, "")
+	elsewhere := basic("admin", secret)
+	elsewhere["X-Forwarded-For"] = "198.51.100.7"
+	w.want(ping(elsewhere), 200, "")
+	// What was right just now is remembered, and does not stand in line with those who guess.
+	w.want(ping(basic("admin", secret)), 200, "")
+	*now = now.Add(time.Second)
+	w.want(ping(basic("admin", "wrong")), 401, "UNAUTHORIZED")
+	*now = now.Add(time.Second)
+	w.want(ping(basic("admin", "wrong")), 429, "TOOMANYREQUESTS") // it has to wait twice as long now
+	for i := range 70 {
+		ping(basic(fmt.Sprint("name", i), "wrong"))
+	}
+	w.want(ping(basic("nobody", "wrong")), 429, "TOOMANYREQUESTS")
+	w.want(ping(basic("admin", secret)), 200, "")
 }
 
 func TestOpenUploads(t *testing.T) {

@@ -53,17 +53,17 @@ func (s *server) tags(w http.ResponseWriter, r *http.Request, c call) error {
 	return nil
 }
 
-func (s *server) catalog(w http.ResponseWriter, r *http.Request, _ call) error {
+func (s *server) catalog(w http.ResponseWriter, r *http.Request, c call) error {
 	n, last, err := paging(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	names, more, err := s.reg.Repositories(r.Context(), last, n)
+	names, behind, err := s.reg.Repositories(r.Context(), c.by, last, n)
 	if err != nil {
 		return err
 	}
-	if more && n > 0 {
-		next(w, "/v2/_catalog", n, names)
+	if behind != "" && n > 0 {
+		setNext(w, "/v2/_catalog", url.Values{"n": {strconv.Itoa(n)}, "last": {behind}})
 	}
 	writeJSON(w, r, http.StatusOK, "application/json", struct {
 		Repositories []string `json:"repositories"`

@@ -26,7 +26,6 @@
 package ociserver
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -107,11 +106,12 @@ const (
 )
 
 // rule is who may send a kind of request, and what answers it. Without any of
-// permissions, public or anyone, nobody may.
+// permissions, public, anyone or listing, nobody may.
 type rule struct {
 	permissions []access.Permission // any of these; the first is what a client is told to ask for
 	public      bool                // the handler proves by itself who asks
 	anyone      bool                // whoever has proved who they are
+	listing     bool                // who has proved who they are, with a token for lists if it is one; they are shown what they may see
 	handle      func(*server, http.ResponseWriter, *http.Request, call) error
 }
 
@@ -120,21 +120,21 @@ type rule struct {
 var rules = [kinds]rule{
 	kindPing:           {anyone: true, handle: (*server).ping},
 	kindToken:          {public: true, handle: (*server).token},
-	kindCatalog:        {permissions: []access.Permission{access.CatalogList}, handle: (*server).catalog},
+	kindCatalog:        {listing: true, handle: (*server).catalog},
 	kindTags:           {permissions: []access.Permission{access.RepositoryList}, handle: (*server).tags},
 	kindReferrers:      {permissions: []access.Permission{access.RepositoryPull, access.RepositoryList}, handle: (*server).referrers},
 	kindManifestGet:    {permissions: []access.Permission{access.RepositoryPull}, handle: (*server).manifestGet},
 	kindManifestHead:   {permissions: []access.Permission{access.RepositoryPull, access.RepositoryPush}, handle: (*server).manifestHead},
-	kindManifestPut:    {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).manifestPut},
+	kindManifestPut:    {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).manifestPut},
 	kindManifestDelete: {permissions: []access.Permission{access.RepositoryDelete}, handle: (*server).manifestDelete},
 	kindBlobGet:        {permissions: []access.Permission{access.RepositoryPull}, handle: (*server).blobGet},
 	kindBlobHead:       {permissions: []access.Permission{access.RepositoryPull, access.RepositoryPush}, handle: (*server).blobHead},
 	kindBlobDelete:     {permissions: []access.Permission{access.RepositoryDelete}, handle: (*server).blobDelete},
-	kindUploadBegin:    {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadBegin},
-	kindUploadStatus:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadStatus},
-	kindUploadAppend:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadAppend},
-	kindUploadFinish:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadFinish},
-	kindUploadCancel:   {permissions: []access.Permission{access.RepositoryPush}, handle: (*server).uploadCancel},
+	kindUploadBegin:    {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadBegin},
+	kindUploadStatus:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadStatus},
+	kindUploadAppend:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadAppend},
+	kindUploadFinish:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadFinish},
+	kindUploadCancel:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadCancel},
 }
 
 // call is a parsed request and who sent it.
@@ -176,104 +176,74 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	if !unparsed && ru.public {
 		return registry.Caller{}, nil
 	}
-	p, may, err := s.authenticate(r)
-	if errors.Is(err, identity.ErrUnauthenticated) {
+	c, err := s.ident.Caller(r)
+	if err != nil && !errors.Is(err, identity.ErrUnauthenticated) {
+		return registry.Caller{}, err
+	}
+	if err != nil || c.Anonymous() {
 		if err := s.o.Rates.Anonymous(edge.OriginOf(r).Addr); err != nil {
 			return registry.Caller{}, err
 		}
+	} else if err := s.o.Rates.Principal(c.Name); err != nil {
+		return registry.Caller{}, err
+	}
+	c = c.Tagged(t.ref.Tag)
+	proved := err == nil && !c.Anonymous()
+	if proved && (unparsed || ru.anyone || ru.listing && c.MayList()) {
+		return callerOf(c), nil
+	}
+	if err == nil && !unparsed && s.may(r, c, t) {
+		return callerOf(c), nil
+	}
+	switch {
+	case !proved:
 		s.challenge(w, r, t, err)
 		return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "authentication is required; log in to this registry first")
+	case c.ByToken() && (ru.listing || ru.allows(c.All(), t.repo)):
+		// A token holds only what was asked for. Who was granted more shall ask for it.
+		s.challenge(w, r, t, errScope)
+		return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "the token was not asked for with this access; ask for one that has it")
 	}
-	if err != nil {
-		return registry.Caller{}, err
-	}
-	if err := s.o.Rates.Principal(p.Name); err != nil {
-		return registry.Caller{}, err
-	}
-	by := registry.Caller{Name: p.Name, Access: may}
-	if _, isToken := may.(identity.Granted); isToken {
-		by.Granted = func(ctx context.Context) (registry.Allower, error) { return s.ident.Grants(ctx, p) }
-	}
-	if unparsed || ru.anyone {
-		return by, nil
-	}
-	from := mountSource(r, t)
-	allows := func(a identity.Allower) bool {
-		return slices.ContainsFunc(ru.permissions, func(p access.Permission) bool { return a.Allows(p, t.repo) })
-	}
-	mounts := func(a identity.Allower) bool { return from.IsZero() || a.Allows(access.RepositoryPull, from) }
-	_, isToken := may.(identity.Granted)
-	if allows(may) && (mounts(may) || !isToken) {
-		return by, nil
-	}
-	// A token holds only what was asked for. Who was granted more shall ask for it.
-	if isToken {
-		grants, err := s.ident.Grants(r.Context(), p)
-		if err != nil {
-			return registry.Caller{}, err
-		}
-		if allows(grants) && (mounts(grants) || !allows(may)) {
-			s.challenge(w, r, t, errScope)
-			return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "the token was not asked for with this access; ask for one that has it")
-		}
-	}
-	if allows(may) {
-		return by, nil // a mount out of a repository that the caller may not read: the bytes must be sent
-	}
-	what := "this request"
+	what, where := "this request", "the registry"
 	if len(ru.permissions) > 0 {
 		what = string(ru.permissions[0])
 	}
-	where := "the registry"
 	if !t.repo.IsZero() {
 		where = t.repo.String()
 	}
-	return registry.Caller{}, oci.Errorf(oci.CodeDenied, "%s has not been granted %s on %s", p.Name, what, where)
+	return registry.Caller{}, oci.Errorf(oci.CodeDenied, "%s has not been granted %s on %s", c.Name, what, where)
 }
 
-var errScope = errors.New("insufficient_scope")
-
-// authenticate takes Basic credentials or a token. ErrUnauthenticated covers a request
-// without either.
-func (s *server) authenticate(r *http.Request) (access.Principal, identity.Allower, error) {
-	scheme, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	switch {
-	case strings.EqualFold(scheme, "Bearer"):
-		p, granted, err := s.ident.Verify(r.Context(), strings.TrimSpace(credentials))
-		return p, granted, err
-	case strings.EqualFold(scheme, "Basic"):
-		name, secret, ok := r.BasicAuth()
-		if !ok {
-			return access.Principal{}, nil, identity.ErrUnauthenticated
-		}
-		p, err := s.prove(r, name, secret)
-		if err != nil {
-			return access.Principal{}, nil, err
-		}
-		grants, err := s.ident.Grants(r.Context(), p)
-		return p, grants, err
+// may says whether the caller may send the request as it stands. Who was granted to read what a mount
+// is from, but has a token without it, shall ask for one that has it; who was not may upload
+// the bytes instead.
+func (s *server) may(r *http.Request, c identity.Caller, t target) bool {
+	if !rules[t.kind].allows(c, t.repo) {
+		return false
 	}
-	return access.Principal{}, nil, identity.ErrUnauthenticated
+	from := mountSource(r, t)
+	return from.IsZero() || !c.ByToken() || c.Allows(access.RepositoryPull, from) || !c.Was(access.RepositoryPull, from)
 }
 
-// prove checks a name and secret, unless too many from the same address were wrong.
-func (s *server) prove(r *http.Request, name, secret string) (access.Principal, error) {
-	from := edge.OriginOf(r).Addr
-	if err := s.o.Rates.MayTry(from); err != nil {
-		return access.Principal{}, err
-	}
-	p, err := s.ident.Authenticate(r.Context(), name, secret)
-	if errors.Is(err, identity.ErrUnauthenticated) {
-		s.o.Rates.Failed(from)
-	}
-	return p, err
+// allows says whether one of the permissions that the rule wants is there.
+func (ru rule) allows(a identity.Allower, repo oci.Repository) bool {
+	return slices.ContainsFunc(ru.permissions, func(p access.Permission) bool { return a.Allows(p, repo) })
+}
+
+// callerOf is what the registry hears of a caller.
+func callerOf(c identity.Caller) registry.Caller {
+	return registry.Caller{Name: c.Name, Access: c, Granted: c.All()}
 }
 
 // challenge tells a client where to get a token and what to ask for (RFC 6750;
 // distribution, "Token Authentication Specification").
 func (s *server) challenge(w http.ResponseWriter, r *http.Request, t target, why error) {
 	c := `Bearer realm="` + quotable(s.base(r)+"/v2/token") + `",service="` + quotable(s.ident.Service()) + `"`
-	if ps := rules[t.kind].permissions; len(ps) > 0 {
+	ps := rules[t.kind].permissions
+	if rules[t.kind].listing {
+		ps = []access.Permission{access.CatalogList}
+	}
+	if len(ps) > 0 {
 		scope := identity.ScopeOf(ps[0], t.repo)
 		if from := mountSource(r, t); !from.IsZero() {
 			scope += " " + identity.ScopeOf(access.RepositoryPull, from)
@@ -289,6 +259,8 @@ func (s *server) challenge(w http.ResponseWriter, r *http.Request, t target, why
 	}
 	w.Header().Set("WWW-Authenticate", c)
 }
+
+var errScope = errors.New("insufficient_scope")
 
 // mountSource is the repository that a request asks to mount a blob from, if it does.
 func mountSource(r *http.Request, t target) oci.Repository {

@@ -97,8 +97,14 @@ func TestEachKindHasARule(t *testing.T) {
 		if r.handle == nil {
 			t.Errorf("kind %d has no handler", k)
 		}
-		if n := len(r.permissions); (n > 0) == (r.public || r.anyone) || r.public && r.anyone {
-			t.Errorf("kind %d: %d permissions, public %v, anyone %v: exactly one must say who may", k, n, r.public, r.anyone)
+		says := 0
+		for _, by := range []bool{len(r.permissions) > 0, r.public, r.anyone, r.listing} {
+			if by {
+				says++
+			}
+		}
+		if says != 1 {
+			t.Errorf("kind %d: %d permissions, public %v, anyone %v, listing %v: exactly one must say who may", k, len(r.permissions), r.public, r.anyone, r.listing)
 		}
 		for _, p := range r.permissions {
 			if p == "" {
@@ -109,11 +115,12 @@ func TestEachKindHasARule(t *testing.T) {
 			t.Errorf("kind %d is reached by no path", k)
 		}
 	}
-	if r := rules[kindUnknown]; r.handle != nil || r.public || r.anyone || r.permissions != nil {
+	if r := rules[kindUnknown]; r.handle != nil || r.public || r.anyone || r.listing || r.permissions != nil {
 		t.Error("the zero kind has a rule")
 	}
 	for _, k := range []kind{kindManifestPut, kindUploadBegin, kindUploadAppend, kindUploadFinish, kindUploadCancel, kindUploadStatus} {
-		if ps := rules[k].permissions; len(ps) != 1 || ps[0] != access.RepositoryPush {
+		// Who may push signatures alone is held to that by what they put in the end.
+		if ps := rules[k].permissions; len(ps) != 2 || ps[0] != access.RepositoryPush || ps[1] != access.RepositorySign {
 			t.Errorf("kind %d writes, and takes %v", k, ps)
 		}
 	}

@@ -35,9 +35,7 @@ func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d o
 	if err != nil {
 		return Content{}, known(err, oci.CodeBlobUnknown, "blob "+d.String())
 	}
-	if ok, err := readable(ctx, by, repo, b); err != nil {
-		return Content{}, err
-	} else if !ok {
+	if !readable(by, repo, b) {
 		return Content{}, r.refuseBlob(ctx, repo, b)
 	}
 	return Content{Digest: d, Size: b.Size, open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
@@ -45,19 +43,24 @@ func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d o
 	}}, nil
 }
 
-func readable(ctx context.Context, by Caller, repo oci.Repository, b catalog.Blob) (bool, error) {
+func readable(by Caller, repo oci.Repository, b catalog.Blob) bool {
 	switch {
 	case b.Locks&catalog.LockRead != 0, b.Referenced && !b.Open:
-		return false, nil
+		return false
 	case b.Served:
-		return true, nil
+		return true
 	case by.may(access.QuarantinePull, repo):
-		return true, nil
+		return true
 	case b.Referenced:
-		return false, nil
+		return false
 	}
 	// A client reads back what it pushed with a token for pulling alone.
-	return by.was(ctx, access.RepositoryPush, repo)
+	return by.pushes(repo)
+}
+
+// pushes says whether a caller was granted to push to repo, be it signatures alone.
+func (c Caller) pushes(repo oci.Repository) bool {
+	return c.was(access.RepositoryPush, repo) || c.was(access.RepositorySign, repo)
 }
 
 // StatBlob says whether repo has a blob, and its size. Who may push may always ask,
@@ -68,15 +71,8 @@ func (r *Registry) StatBlob(ctx context.Context, by Caller, repo oci.Repository,
 	if err != nil {
 		return 0, known(err, oci.CodeBlobUnknown, "blob "+d.String())
 	}
-	pusher, err := by.was(ctx, access.RepositoryPush, repo)
-	ok := pusher
-	if err == nil && !ok {
-		ok, err = readable(ctx, by, repo, b)
-	}
-	if err != nil {
-		return 0, err
-	}
-	if !ok {
+	pusher := by.pushes(repo)
+	if !pusher && !readable(by, repo, b) {
 		return 0, r.refuseBlob(ctx, repo, b)
 	}
 	if pusher {
@@ -119,9 +115,7 @@ func (r *Registry) Mount(ctx context.Context, by Caller, repo, from oci.Reposito
 		if err != nil {
 			return false, err
 		}
-		if ok, err := readable(ctx, by, s, b); err != nil {
-			return false, err
-		} else if !ok || b.Trashed && !b.Referenced {
+		if !readable(by, s, b) || b.Trashed && !b.Referenced {
 			continue
 		}
 		err = r.cat.LinkBlob(ctx, s, repo, d, r.o.Now())

@@ -42,6 +42,9 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	if err != nil {
 		return Pushed{}, err
 	}
+	if err := mayPut(by, p, m); err != nil {
+		return Pushed{}, err
+	}
 	created, err := r.keepManifest(ctx, by, p, m)
 	if err != nil {
 		return Pushed{}, err

@@ -66,9 +66,9 @@ type Allower interface {
 type Caller struct {
 	Name   string
 	Access Allower // nil: nothing
-	// Granted looks up all that the caller was granted, of which a token holds only what
-	// was asked for. nil: Access is all.
-	Granted func(ctx context.Context) (Allower, error)
+	// Granted is all that the caller was granted, of which a token holds only what was
+	// asked for. nil: Access is all.
+	Granted Allower
 }
 
 func (c Caller) may(p access.Permission, repo oci.Repository) bool {
@@ -76,12 +76,8 @@ func (c Caller) may(p access.Permission, repo oci.Repository) bool {
 }
 
 // was says whether the caller was granted p, be it in the present token or not.
-func (c Caller) was(ctx context.Context, p access.Permission, repo oci.Repository) (bool, error) {
-	if c.may(p, repo) || c.Granted == nil {
-		return c.may(p, repo), nil
-	}
-	all, err := c.Granted(ctx)
-	return err == nil && all.Allows(p, repo), err
+func (c Caller) was(p access.Permission, repo oci.Repository) bool {
+	return c.may(p, repo) || c.Granted != nil && c.Granted.Allows(p, repo)
 }
 
 // Options are the needs of a Registry beyond its stores. Each has a usable default.
@@ -208,15 +204,40 @@ func (r *Registry) Tags(ctx context.Context, repo oci.Repository, after string, 
 	return tags, more, nil
 }
 
-// Repositories lists up to limit repositories that sort behind after; more says
-// whether others follow.
-func (r *Registry) Repositories(ctx context.Context, after string, limit int) (names []string, more bool, err error) {
-	names, err = r.cat.Repositories(ctx, after, limit+1)
-	if err != nil {
-		return nil, false, err
+// maxLooked bounds the names that one page of repositories is chosen from.
+const maxLooked = 20_000
+
+// Repositories lists up to limit repositories that sort behind after, of those that the caller
+// may see; next is the after of the page that follows, "" if there is none. A page may hold
+// fewer than the limit, even none, though others follow.
+func (r *Registry) Repositories(ctx context.Context, by Caller, after string, limit int) (names []string, next string, err error) {
+	all := by.was(access.CatalogList, oci.Repository{})
+	for looked := 0; looked < maxLooked; {
+		page, err := r.cat.Repositories(ctx, after, limit+1)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, n := range page {
+			if len(names) == limit {
+				return names, after, nil
+			}
+			after = n
+			if all || by.sees(n) {
+				names = append(names, n)
+			}
+		}
+		if len(page) <= limit {
+			return names, "", nil
+		}
+		looked += len(page)
 	}
-	names, more = cut(names, limit)
-	return names, more, nil
+	return names, after, nil
+}
+
+// sees says whether a caller may know that there is a repository.
+func (c Caller) sees(name string) bool {
+	repo, err := oci.ParseRepository(name)
+	return err == nil && (c.was(access.RepositoryList, repo) || c.was(access.RepositoryPull, repo))
 }
 
 func cut(list []string, limit int) ([]string, bool) {

@@ -1,14 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/apiserver"
-	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/registry"
@@ -53,33 +52,15 @@ func distinct(r report.Report) []registry.ExplainedFinding {
 
 // caller proves who sends a request to /api/v1/: by HTTP Basic, with what the catalog
 // grants, or by a token, with what it holds.
-type caller struct {
-	identity *identity.Identity
-	rates    *edge.Rates
-}
+type caller struct{ identity *identity.Identity }
 
-// Authenticate implements apiserver.Identity.
+// Authenticate implements apiserver.Identity. Without credentials nobody has anything here.
 func (c caller) Authenticate(r *http.Request) (access.Principal, apiserver.Allower, error) {
-	if name, secret, ok := r.BasicAuth(); ok {
-		from := edge.OriginOf(r).Addr
-		if err := c.rates.MayTry(from); err != nil {
-			return access.Principal{}, nil, err
-		}
-		p, err := c.identity.Authenticate(r.Context(), name, secret)
-		if errors.Is(err, identity.ErrUnauthenticated) {
-			c.rates.Failed(from)
-		}
-		if err != nil {
-			return access.Principal{}, nil, err
-		}
-		g, err := c.identity.Grants(r.Context(), p)
-		return p, g, err
+	who, err := c.identity.Caller(r)
+	if err != nil || who.Anonymous() {
+		return access.Principal{}, nil, cmp.Or(err, identity.ErrUnauthenticated)
 	}
-	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
-		p, granted, err := c.identity.Verify(r.Context(), strings.TrimSpace(token))
-		return p, granted, err
-	}
-	return access.Principal{}, nil, identity.ErrUnauthenticated
+	return who.Principal, who, nil
 }
 
 // Challenge implements apiserver.Identity.

@@ -11,6 +11,8 @@ import (
 
 	"pratique.dev/pratique/internal/api"
 	"pratique.dev/pratique/internal/apiserver"
+	"pratique.dev/pratique/internal/catalog/catalogtest"
+	"pratique.dev/pratique/internal/identity"
 )
 
 // timed is a ResponseWriter that hears of deadlines.
@@ -26,7 +28,7 @@ func (d *timed) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
 // their request, within some time.
 func TestNobodyHoldsAConnection(t *testing.T) {
 	p := &parts{cfg: Config{Log: slog.New(slog.DiscardHandler)}, loader: &loader{}, api: apiserver.New(apiserver.Options{
-		Identity: caller{}, Log: slog.New(slog.DiscardHandler), Loading: func() *api.Progress { return nil }})}
+		Identity: caller{identity.New(catalogtest.Open(t), identity.Options{})}, Log: slog.New(slog.DiscardHandler), Loading: func() *api.Progress { return nil }})}
 	var err error
 	if p.url, err = externalURL("http://r.example", "http", nil, nil); err != nil {
 		t.Fatal(err)

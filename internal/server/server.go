@@ -313,13 +313,13 @@ func (p *parts) doors() (err error) {
 	if p.journal, err = upkeep.NewJournal(p.cat, p.store, p.cfg.Log); err != nil {
 		return err
 	}
-	p.identity = identity.New(p.cat, identity.Options{Log: p.cfg.Log})
 	rates := p.cfg.Limits.rates()
+	p.identity = identity.New(p.cat, identity.Options{Rates: rates, Log: p.cfg.Log})
 	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},
 		MaxTransfers: p.cfg.Limits.Transfers, MaxOpenUploads: p.cfg.Limits.OpenUploads, JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
 		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Log: p.cfg.Log})
-	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Registry: p.registry, Identity: caller{p.identity, rates}, Reports: p.scanner,
+	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Registry: p.registry, Identity: caller{p.identity}, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
 	return nil

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	bg     = context.Background()
-	pusher = registry.Caller{Name: "ann", Access: access.NewGrants(access.Assignment{Role: access.Administrator})}
+	pusher = registry.Caller{Name: "ann", Access: access.NewGrants(access.Assignment{Role: access.Owner})}
 )
 
 func must[T any](v T, err error) T {

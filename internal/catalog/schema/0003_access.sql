@@ -1,0 +1,70 @@
+-- scope_map is that of a repository token; external is what an issuer of identities calls a
+-- user or a group, as "ISSUER SUBJECT". A disabled principal proves nothing and has nothing.
+alter table principals add column description text not null default '';
+alter table principals add column scope_map text not null default '';
+alter table principals add column external text;
+alter table principals add column created_by text not null default '';
+alter table principals add column disabled_at integer;
+
+create unique index principals_external on principals (external) where external is not null;
+create index principals_scope_map on principals (scope_map) where scope_map <> '';
+
+-- kind is secret or key; a key's hash is its public JWK (RFC 7517). warned is the number of
+-- days before its end of which was warned last.
+alter table secrets add column kind text not null default 'secret';
+alter table secrets add column name text not null default '';
+alter table secrets add column created_by text not null default '';
+alter table secrets add column warned integer not null default 0;
+
+create index secrets_expire on secrets (expires_at) where expires_at is not null;
+
+-- What must hold of a request for the assignment to count, in CEL; '' for any.
+alter table assignments add column condition text not null default '';
+
+create index assignments_role on assignments (role);
+
+create table members (
+	group_id     text not null references principals (id) on delete cascade,
+	principal_id text not null references principals (id) on delete cascade,
+	primary key (group_id, principal_id)
+) strict, without rowid;
+
+create index members_principal on members (principal_id);
+
+-- Roles made here, and what repository tokens may do. doc is JSON.
+create table roles (
+	name text not null primary key,
+	doc  text not null
+) strict, without rowid;
+
+create table scope_maps (
+	name text not null primary key,
+	doc  text not null
+) strict, without rowid;
+
+-- Whose tokens prove a principal: an issuer's, for an audience, of whose claims a rule in CEL
+-- holds. once is 1 where a token counts one time only.
+create table federations (
+	name         text not null primary key,
+	principal_id text not null references principals (id) on delete cascade,
+	issuer       text not null,
+	audience     text not null,
+	rule         text not null,
+	once         integer not null,
+	created_at   integer not null,
+	created_by   text not null
+) strict, without rowid;
+
+create index federations_issuer on federations (issuer);
+create index federations_principal on federations (principal_id);
+
+-- Tokens that count one time only, until they have run out.
+create table used_tokens (
+	id    text not null primary key,
+	until integer not null
+) strict, without rowid;
+
+create index used_tokens_until on used_tokens (until);
+
+-- Whoever brings no credentials; it has what is assigned to it, at first nothing.
+insert into principals (id, kind, name, created_at) values ('anonymous', 'anonymous', 'anonymous', 0);
