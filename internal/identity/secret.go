@@ -95,6 +95,12 @@ func hashGenerated(s string) []byte {
 	return append(bytes.Clone(kindGenerated), sum[:]...)
 }
 
+// Hashed is s with the hash of a secret that NewSecret made, as it is kept.
+func Hashed(secret string, s catalog.Secret) catalog.Secret {
+	s.Kind, s.Hash = catalog.SecretPassword, hashGenerated(secret)
+	return s
+}
+
 func hashChosen(s string) []byte {
 	var salt [argonSalt]byte
 	rand.Read(salt[:]) // never fails (crypto/rand)
