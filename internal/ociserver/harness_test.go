@@ -3,6 +3,7 @@ package ociserver_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -264,4 +265,8 @@ func (w *world) putImage(repo, tag, layer string) (raw string) {
 	raw = manifestOf(config, layer, "")
 	w.want(w.putManifest(repo, tag, raw), 201, "")
 	return raw
+}
+
+func basicAuth(name, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+secret))
 }

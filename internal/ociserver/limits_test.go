@@ -1,7 +1,6 @@
 package ociserver_test
 
 import (
-	"encoding/base64"
 	"fmt"
 	"net/http/httptest"
 	"testing"
@@ -65,7 +64,7 @@ func TestGuessing(t *testing.T) {
 	w := newWorld(t)
 	at, now := w.behind(edge.RateLimits{})
 	basic := func(name, secret string) map[string]string {
-		return map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+secret))}
+		return map[string]string{"Authorization": basicAuth(name, secret)}
 	}
 	token := w.tokenFor(w.principal("robot", "", ""))
 	ping := func(header map[string]string) answer {

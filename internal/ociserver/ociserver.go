@@ -187,7 +187,6 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	} else if err := s.o.Rates.Principal(c.Name); err != nil {
 		return registry.Caller{}, err
 	}
-	c = c.Tagged(t.ref.Tag)
 	proved := err == nil && !c.Anonymous()
 	if proved && (unparsed || ru.anyone || ru.listing && c.MayList()) {
 		return callerOf(c), nil
@@ -199,7 +198,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	case !proved:
 		s.challenge(w, r, t, err)
 		return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "authentication is required; log in to this registry first")
-	case c.ByToken() && (ru.listing || ru.allows(c.All(), t.repo)):
+	case c.ByToken() && (ru.listing || ru.allowsAll(r, t, func(tag string) identity.Allower { return c.Tagged(tag).All() })):
 		// A token holds only what was asked for. Who was granted more shall ask for it.
 		s.challenge(w, r, t, errScope)
 		return registry.Caller{}, oci.Errorf(oci.CodeUnauthorized, "the token was not asked for with this access; ask for one that has it")
@@ -218,16 +217,24 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 // is from, but has a token without it, shall ask for one that has it; who was not may upload
 // the bytes instead.
 func (s *server) may(r *http.Request, c identity.Caller, t target) bool {
-	if !rules[t.kind].allows(c, t.repo) {
+	if !rules[t.kind].allowsAll(r, t, func(tag string) identity.Allower { return c.Tagged(tag) }) {
 		return false
 	}
 	from := mountSource(r, t)
 	return from.IsZero() || !c.ByToken() || c.Allows(access.RepositoryPull, from) || !c.Was(access.RepositoryPull, from)
 }
 
-// allows says whether one of the permissions that the rule wants is there.
-func (ru rule) allows(a identity.Allower, repo oci.Repository) bool {
-	return slices.ContainsFunc(ru.permissions, func(p access.Permission) bool { return a.Allows(p, repo) })
+// allowsAll says whether one of the permissions that the rule wants is there for each tag that a
+// request is about; it is asked of "" where there is none.
+func (ru rule) allowsAll(r *http.Request, t target, of func(tag string) identity.Allower) bool {
+	tags := []string{t.ref.Tag}
+	if t.kind == kindManifestPut {
+		tags = append(tags, r.URL.Query()["tag"]...)
+	}
+	return !slices.ContainsFunc(tags, func(tag string) bool {
+		a := of(tag)
+		return !slices.ContainsFunc(ru.permissions, func(p access.Permission) bool { return a.Allows(p, t.repo) })
+	})
 }
 
 // callerOf is what the registry hears of a caller.
