@@ -137,8 +137,8 @@ func (c *Catalog) PrincipalCount(ctx context.Context) (int, error) {
 // after, those of one kind if that is given, and the after of the page that follows, "" at the end.
 func (c *Catalog) Principals(ctx context.Context, kind access.Kind, prefix, after string, limit int) (out []Account, next string, err error) {
 	limit = page(limit)
-	rows, err := c.read.query(ctx, accountColumns+`where name >= $1 and name < $2 and name > $3 and ($4 = '' or kind = $4) order by name limit $5`,
-		prefix, prefix+"\x7f", after, string(kind), limit+1)
+	rows, err := c.read.query(ctx, accountColumns+`where name >= $1 and name < $2 and name <> $3 and ($4 = '' or kind = $4) order by name limit $5`,
+		max(prefix, after), prefix+"\x7f", after, string(kind), limit+1)
 	out, err = collect(rows, err, func(r *sql.Rows) (Account, error) { return scanAccount(r.Scan) })
 	if err != nil {
 		return nil, "", fmt.Errorf("principals %q: %w", prefix, err)

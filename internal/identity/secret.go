@@ -3,11 +3,9 @@ package identity
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"fmt"
 	"math/big"
 	"strings"
@@ -154,9 +152,8 @@ func (i *Identity) matches(ctx context.Context, secret string, kept []catalog.Se
 // rememberedAs is the name under which a checked secret is remembered: a keyed hash,
 // so that neither the secret nor anything that helps to guess it lies in memory.
 func (i *Identity) rememberedAs(name, secret string) string {
-	mac := hmac.New(sha256.New, i.cacheKey[:])
-	mac.Write([]byte(name))
-	mac.Write([]byte{0})
-	mac.Write([]byte(secret))
-	return base64.RawStdEncoding.EncodeToString(mac.Sum(nil))
+	text := make([]byte, 0, 256)
+	text = append(append(append(append(text, i.cacheKey[:]...), name...), 0), secret...)
+	sum := sha256.Sum256(text)
+	return string(sum[:])
 }

@@ -26,7 +26,10 @@ func (i *Identity) standing(ctx context.Context, l Login) (standing, error) {
 	if err != nil {
 		return standing{}, err
 	}
-	key, now := l.ID+" "+strings.Join(l.Groups, " "), i.o.Now()
+	key, now := l.ID, i.o.Now()
+	if len(l.Groups) > 0 {
+		key += " " + strings.Join(l.Groups, " ")
+	}
 	s, ok := i.standings.get(key, now)
 	if !ok || s.version != version {
 		if s, err = i.look(ctx, l); err != nil {

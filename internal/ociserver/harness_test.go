@@ -77,7 +77,7 @@ const secret = "correct horse battery"
 
 // world is a registry behind a real listener.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	cat   *catalog.Catalog
 	dir   string
@@ -106,7 +106,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, cat: catalogtest.Open(t), dir: t.TempDir(), log: &syncBuffer{}}
 	store, err := fileblob.New(w.dir)
@@ -147,7 +147,7 @@ func (w *world) principal(name, role, pattern string) string {
 }
 
 // in is the same world with failures reported to a subtest.
-func (w *world) in(t *testing.T) *world {
+func (w *world) in(t testing.TB) *world {
 	c := *w
 	c.t = t
 	return &c
@@ -223,7 +223,7 @@ type wireError struct {
 	Detail  json.RawMessage `json:"detail"`
 }
 
-func (a answer) errorOf(t *testing.T) wireError {
+func (a answer) errorOf(t testing.TB) wireError {
 	t.Helper()
 	var doc struct {
 		Errors []wireError `json:"errors"`
