@@ -222,6 +222,28 @@ func TestDisabled(t *testing.T) {
 	})
 }
 
+// TestAccessVersion: a change is seen at once where it was made, and in other processes within accessAge.
+func TestAccessVersion(t *testing.T) {
+	catalogtest.EachDSN(t, func(t *testing.T, dsn string) {
+		if dsn == "sqlite::memory:" {
+			return // no other process has it
+		}
+		clock := now
+		at := catalog.WithClock(func() time.Time { return clock })
+		here, there := must(catalog.Open(t.Context(), dsn, at))(t), must(catalog.Open(t.Context(), dsn, at))(t)
+		defer here.Close()
+		defer there.Close()
+		before := must(here.AccessVersion(t.Context()))(t)
+		equal(t, must(there.AccessVersion(t.Context()))(t), before)
+		ok(t, here.CreatePrincipal(t.Context(), person("p", "ann"), byAnn()))
+		if must(here.AccessVersion(t.Context()))(t) == before {
+			t.Error("the change is not seen where it was made")
+		}
+		clock = clock.Add(2 * time.Second)
+		equal(t, must(there.AccessVersion(t.Context()))(t), must(here.AccessVersion(t.Context()))(t))
+	})
+}
+
 func TestFederations(t *testing.T) {
 	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
 		ctx := t.Context()

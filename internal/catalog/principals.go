@@ -50,8 +50,8 @@ func (c *Catalog) AccessVersion(ctx context.Context) (int64, error) {
 	c.mu.Lock()
 	n, at := c.access, c.accessAt
 	c.mu.Unlock()
-	now := time.Now()
-	if !at.IsZero() && now.Sub(at) < accessAge {
+	now := c.now()
+	if !at.IsZero() && now.Sub(at) < accessAge && !now.Before(at) {
 		return n, nil
 	}
 	if err := c.read.row(ctx, `select value from counters where name = 'access'`).Scan(&n); err != nil {
