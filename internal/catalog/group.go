@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -43,8 +44,9 @@ func newGroup(p *pool, e engine) *group {
 type member struct {
 	ctx      context.Context //nolint:containedctx // its caller waits for it
 	do       func(*tx) error
-	derived  bool // what it writes can be had again
-	alone    bool // it goes with no others
+	derived  bool  // what it writes can be had again
+	alone    bool  // it goes with no others
+	left     error // its own, of work that left no trace in a transaction that is not over yet
 	done     chan struct{}
 	err      error
 	panicked any
@@ -108,7 +110,7 @@ func (g *group) again(members []*member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range members {
-		m.alone = true
+		m.alone, m.left = true, nil
 	}
 	g.waiting = append(members, g.waiting...)
 }
@@ -144,21 +146,18 @@ func (g *group) batch() {
 			m.end(err)
 			continue
 		}
-		left, broken := m.join(t)
-		switch {
-		case broken:
+		in = append(in, m)
+		if broken := m.join(t); broken {
 			end()
-			g.again(append(in, m))
+			g.again(in)
 			return
-		case left != nil:
-			m.end(left)
-		default:
-			in = append(in, m)
 		}
 	}
 	g.commit(t, end, in)
 }
 
+// commit commits and answers all, also those that have failed: what they met may be of those before
+// them, and be there for others from now on only.
 func (g *group) commit(t *tx, end func(), in []*member) {
 	err := t.Commit()
 	end()
@@ -170,7 +169,7 @@ func (g *group) commit(t *tx, end func(), in []*member) {
 		err = fmt.Errorf("commit: %w", err)
 	}
 	for _, m := range in {
-		m.end(err)
+		m.end(cmp.Or(err, m.left))
 	}
 	t.learn(context.Background())
 }
@@ -188,25 +187,23 @@ func (m *member) run(t *tx) (err error) {
 
 var errPanicked = errors.New("the transaction panicked")
 
-// join runs a member after others in a savepoint. left is its error where it has left no
-// trace; broken says that the whole transaction is lost.
-func (m *member) join(t *tx) (left error, broken bool) {
+// join runs a member after others in a savepoint. broken says that the whole transaction is lost.
+func (m *member) join(t *tx) (broken bool) {
 	ctx := context.Background()
 	if _, err := t.exec(ctx, `savepoint member`); err != nil {
-		return nil, true
+		return true
 	}
-	left = m.run(t)
-	if left != nil {
+	if m.left = m.run(t); m.left != nil {
 		if m.panicked != nil {
-			m.panicked = nil // it will again, alone
-			return nil, true
+			m.panicked, m.left = nil, nil // it will again, alone
+			return true
 		}
 		if _, err := t.exec(ctx, `rollback to member`); err != nil {
-			return nil, true
+			return true
 		}
 	}
 	_, err := t.exec(ctx, `release member`)
-	return left, err != nil
+	return err != nil
 }
 
 // begin begins a transaction on the writer's connection. A commit of what is derived alone

@@ -178,6 +178,27 @@ func TestGroupOfErrors(t *testing.T) {
 	}
 }
 
+// TestErrorsAreTrue: nobody hears of a conflict with what is not committed yet.
+func TestErrorsAreTrue(t *testing.T) {
+	g := newGrouping(t)
+	again := func() error {
+		err := g.tx(context.Background(), put("a", 1))
+		if n := g.commits.Load(); !errors.Is(err, ErrConflict) || n == 0 {
+			t.Errorf("%v after %d commits, want ErrConflict after one", err, n)
+		}
+		return nil
+	}
+	work := []func() error{func() error { return g.tx(context.Background(), put("a", 1)) }}
+	for range 20 {
+		work = append(work, again)
+	}
+	for _, err := range g.together(t, work...) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestGroupIsLost: a full disk ends the transaction of all; those that there is room for
 // are kept all the same.
 func TestGroupIsLost(t *testing.T) {
