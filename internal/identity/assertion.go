@@ -56,17 +56,7 @@ func (i *Identity) Asserted(ctx context.Context, assertion string, audiences []s
 	if err != nil {
 		return Login{}, err
 	}
-	if err := i.o.Rates.MayTry(from, name); err != nil {
-		return Login{}, err
-	}
-	l, err := i.asserted(ctx, name, assertion, audiences)
-	switch {
-	case err == nil:
-		i.o.Rates.Succeeded(from, name)
-	case errors.Is(err, ErrUnauthenticated):
-		i.o.Rates.Failed(from, name)
-	}
-	return l, err
+	return i.try(name, from, func() (Login, error) { return i.asserted(ctx, name, assertion, audiences) })
 }
 
 // assertedName is who an assertion says it is of, which proves nothing yet.

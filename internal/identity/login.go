@@ -51,10 +51,15 @@ func (i *Identity) Authenticate(ctx context.Context, name, secret string, from n
 	if l, ok, err := i.recall(ctx, name, secret); ok || err != nil {
 		return l, err
 	}
+	return i.try(name, from, func() (Login, error) { return i.authenticate(ctx, name, secret) })
+}
+
+// try proves a name from an address, unless too much from there was wrong, and counts what came of it.
+func (i *Identity) try(name string, from netip.Addr, prove func() (Login, error)) (Login, error) {
 	if err := i.o.Rates.MayTry(from, name); err != nil {
 		return Login{}, err
 	}
-	l, err := i.authenticate(ctx, name, secret)
+	l, err := prove()
 	switch {
 	case err == nil:
 		i.o.Rates.Succeeded(from, name)
