@@ -39,6 +39,8 @@ type Act struct {
 	Restore time.Duration
 	// If must hold of what is deleted for it to be deleted; its Tag is not used.
 	If Condition
+	Trace
+	unaudited bool // it was done before, and is only written down again
 }
 
 func (c *Catalog) actNow(a Act) Act {
@@ -56,7 +58,33 @@ func (t *tx) moved(ctx context.Context, repository int64, a Act, moves ...Move) 
 	for i, m := range moves {
 		rows[i] = []any{repository, m.Kind, m.Tag, m.Digest.String(), a.Now.UnixMicro(), a.By}
 	}
-	return t.insert(ctx, historyInsert, rows)
+	if err := t.insert(ctx, historyInsert, rows); err != nil || len(moves) == 0 || a.unaudited {
+		return err
+	}
+	repo, err := t.repositoryName(ctx, repository)
+	if err != nil {
+		return err
+	}
+	return t.auditMoves(ctx, a, repo.String(), moves)
+}
+
+// auditMoves writes one record of what one act did to a repository.
+func (t *tx) auditMoves(ctx context.Context, a Act, repo string, moves []Move) error {
+	first := moves[0]
+	target := repo + "@" + first.Digest.String()
+	var tags []string
+	for _, m := range moves {
+		if m.Tag != "" {
+			tags = append(tags, m.Tag)
+		}
+	}
+	if len(tags) == 1 {
+		target = repo + ":" + tags[0]
+	}
+	return t.audit(ctx, a, first.Kind, target, struct {
+		Digest string   `json:"digest"`
+		Tags   []string `json:"tags,omitempty"`
+	}{first.Digest.String(), tags})
 }
 
 // use counts bytes and tags that came to a repository, or with less than 0 left it. It is the

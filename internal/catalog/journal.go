@@ -180,7 +180,7 @@ func (t *tx) remake(ctx context.Context, m Remade) error {
 		return err
 	}
 	d := m.Manifest.Digest
-	if err := t.moved(ctx, repository, Act{By: m.PushedBy, Now: m.PushedAt}, Move{Kind: MovePush, Digest: d}); err != nil {
+	if err := t.moved(ctx, repository, Act{By: m.PushedBy, Now: m.PushedAt, unaudited: true}, Move{Kind: MovePush, Digest: d}); err != nil {
 		return err
 	}
 	if err := t.need(ctx, repository, id, blobs); err != nil {
@@ -191,7 +191,7 @@ func (t *tx) remake(ctx context.Context, m Remade) error {
 			repository, tag.Name, id, tag.At.UnixMicro(), tag.By); err != nil {
 			return err
 		}
-		if err := t.moved(ctx, repository, Act{By: tag.By, Now: tag.At}, Move{Kind: MoveTag, Tag: tag.Name, Digest: d}); err != nil {
+		if err := t.moved(ctx, repository, Act{By: tag.By, Now: tag.At, unaudited: true}, Move{Kind: MoveTag, Tag: tag.Name, Digest: d}); err != nil {
 			return err
 		}
 	}

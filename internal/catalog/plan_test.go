@@ -148,6 +148,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.PurgeTrash(ctx, now.Add(window), 1, false))(t)
 	wantErr(t, c.PurgeManifest(ctx, r, amd.Digest, byAnn()), catalog.ErrNotFound)
 	useAccess(t, c)
+	useAudit(t, c)
 	must(c.PutSettingOnce(ctx, "k", nil))(t)
 	ok(t, c.PutSetting(ctx, "k", nil))
 	must(c.Setting(ctx, "k"))(t)
@@ -200,6 +201,23 @@ func useAccess(t testing.TB, c *catalog.Catalog) {
 	must(c.PrincipalCount(ctx))(t)
 	ok(t, c.SwapSetting(ctx, "swapped", nil, []byte("1")))
 	ok(t, c.SwapSetting(ctx, "swapped", []byte("1"), nil))
+}
+
+// useAudit calls the methods of the audit log.
+func useAudit(t testing.TB, c *catalog.Catalog) {
+	t.Helper()
+	ctx := t.Context()
+	ok(t, c.WriteAudit(ctx, []catalog.Record{{At: now, Actor: "ann", Action: "look"}}))
+	must(c.ChainAudit(ctx, 0))(t)
+	for _, q := range []catalog.AuditQuery{{}, {Actor: "ann"}} {
+		_, _, err := c.Audit(ctx, q, 0, 0)
+		ok(t, err)
+	}
+	must(c.AuditAfter(ctx, 0, 0))(t)
+	must(c.PruneAudit(ctx, now.Add(time.Hour), 1, 1))(t)
+	must(c.AuditAnchor(ctx))(t)
+	_, _, err := c.AuditState(ctx)
+	ok(t, err)
 }
 
 // useRules calls what rules are asked in.

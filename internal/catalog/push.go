@@ -23,6 +23,7 @@ type NewManifest struct {
 	By       string
 	Now      time.Time
 	If       Condition
+	Trace
 }
 
 // Missing is the error of a manifest that names what its repository does not have.
@@ -100,7 +101,7 @@ func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err 
 // putTags points a push's tags at its manifest, and writes down what became of the
 // repository. created says that it did not hold the manifest before.
 func (t *tx) putTags(ctx context.Context, repository, manifest int64, m NewManifest, fresh string, created bool) error {
-	a := Act{By: m.By, Now: m.Now}
+	a := Act{By: m.By, Now: m.Now, Trace: m.Trace}
 	var moves []Move
 	if created {
 		moves = append(moves, Move{Kind: MovePush, Digest: m.Manifest.Digest})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pratique.dev/pratique/internal/audit"
 	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/server"
@@ -26,6 +27,7 @@ type serveFlags struct {
 	acme                   edge.ACMEOptions
 	trustedProxies         string
 	limits                 server.Limits
+	audit                  server.Audit
 }
 
 func newServe() *cobra.Command {
@@ -58,7 +60,17 @@ Exit codes: 0 ended by a signal, in good order; 2 it could not start or had to s
 	c.Flags().DurationVar(&f.gcEvery, "gc-every", server.DefaultCollectEvery, "how long it is from one collection of garbage to the next; -1s: only by 'pratique gc'")
 	c.Flags().DurationVar(&f.gcGrace, "gc-grace", registry.DefaultGrace, "how long content that no manifest needs is spared")
 	f.network(c)
+	f.auditing(c)
 	return c
+}
+
+// auditing has the flags of the audit log.
+func (f *serveFlags) auditing(c *cobra.Command) {
+	a, fs := &f.audit, c.Flags()
+	fs.DurationVar(&a.Keep, "audit-keep", audit.DefaultKeep, "how long audit records are kept (-1s: for ever)")
+	fs.Int64Var(&a.MaxRecords, "audit-max", audit.DefaultMaxRecords, "how many audit records are kept at most")
+	fs.BoolVar(&a.Pulls, "audit-pulls", false, "record pulls too; those alike within a minute are one record")
+	fs.StringVar(&a.Syslog, "audit-syslog", "", "where audit records are handed on to in the form of RFC 5424: udp://HOST:PORT, tcp://HOST:PORT or unix:///dev/log (PRATIQUE_AUDIT_SYSLOG)")
 }
 
 // network has the flags of what stands between the network and the registry.
@@ -99,12 +111,14 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("--trusted-proxies: %w; expected networks and addresses with commas between", err)
 	}
+	f.audit.Syslog = cmp.Or(f.audit.Syslog, os.Getenv("PRATIQUE_AUDIT_SYSLOG"))
 	cfg := server.Config{
 		TLSCert:        cmp.Or(f.tlsCert, os.Getenv("PRATIQUE_TLS_CERT")),
 		TLSKey:         cmp.Or(f.tlsKey, os.Getenv("PRATIQUE_TLS_KEY")),
 		ACME:           f.authority(),
 		TrustedProxies: proxies,
 		Limits:         f.limits,
+		Audit:          f.audit,
 		Data:           cmp.Or(f.data, os.Getenv("PRATIQUE_DATA"), "data"),
 		Listen:         cmp.Or(f.listen, os.Getenv("PRATIQUE_LISTEN"), "127.0.0.1:5000"),
 		ExternalURL:    cmp.Or(f.external, os.Getenv("PRATIQUE_EXTERNAL_URL")),

@@ -6,6 +6,7 @@ package edge
 
 import (
 	"context"
+	"crypto/rand"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,6 +18,9 @@ type Origin struct {
 	Addr   netip.Addr // of the client; invalid if it could not be told
 	Scheme string     // "http" or "https", as the client spoke
 	Host   string     // HOST or HOST:PORT, as the client asked for
+	// Request names the request, in logs and in the answer's X-Request-Id; "" outside of
+	// Proxies.Handler. It is made here, whatever the client sends.
+	Request string
 }
 
 type originKey struct{}
@@ -76,17 +80,17 @@ func (p Proxies) trusts(a netip.Addr) bool {
 	return false
 }
 
-// Handler has h see a request's origin as the proxies tell it. The headers of whoever is no such
-// proxy are not looked at.
+// Handler has h see a request's origin as the proxies tell it, and gives the request a name. The
+// headers of whoever is no such proxy are not looked at.
 func (p Proxies) Handler(h http.Handler) http.Handler {
-	if len(p) == 0 {
-		return h
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a := peer(r); p.trusts(a) {
-			r = r.WithContext(context.WithValue(r.Context(), originKey{}, p.origin(r)))
+		o := OriginOf(r)
+		if len(p) > 0 && p.trusts(peer(r)) {
+			o = p.origin(r)
 		}
-		h.ServeHTTP(w, r)
+		o.Request = strings.ToLower(rand.Text()[:16])
+		w.Header().Set("X-Request-Id", o.Request)
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), originKey{}, o)))
 	})
 }
 

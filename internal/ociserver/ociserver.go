@@ -26,7 +26,6 @@
 package ociserver
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -37,6 +36,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/edge"
 	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
@@ -54,7 +54,15 @@ type Options struct {
 	// given out, at the same time; beyond it clients are told to come again. Default 64.
 	LargeManifests int
 	Log            *slog.Logger // default: discard
+	Audit          Auditor      // hears of what is refused; nil: nobody does
 }
+
+// Auditor takes in records of what is refused. It must not wait.
+type Auditor interface{ Note(catalog.Record) }
+
+type noAuditor struct{}
+
+func (noAuditor) Note(catalog.Record) {}
 
 type server struct {
 	reg     *registry.Registry
@@ -71,6 +79,9 @@ func New(reg *registry.Registry, ident *identity.Identity, o Options) http.Handl
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Audit == nil {
+		o.Audit = noAuditor{}
 	}
 	o.ExternalURL = strings.TrimSuffix(o.ExternalURL, "/")
 	if o.LargeManifests <= 0 {
@@ -189,11 +200,12 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	}
 	proved := err == nil && !c.Anonymous()
 	if proved && (unparsed || ru.anyone || ru.listing && c.MayList()) {
-		return callerOf(c), nil
+		return callerOf(c, r), nil
 	}
 	if err == nil && !unparsed && s.may(r, c, t) {
-		return callerOf(c), nil
+		return callerOf(c, r), nil
 	}
+	s.refused(r, c, t, err, proved)
 	switch {
 	case !proved:
 		s.challenge(w, r, t, err)
@@ -211,6 +223,36 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 		where = t.repo.String()
 	}
 	return registry.Caller{}, oci.Errorf(oci.CodeDenied, "%s has not been granted %s on %s", c.Name, what, where)
+}
+
+// refused tells the audit log of a request that is not admitted, unless it only has to come again with
+// credentials, or with a token that holds more.
+func (s *server) refused(r *http.Request, c identity.Caller, t target, err error, proved bool) {
+	switch {
+	case err != nil:
+		s.failedLogin(r, err)
+	case proved && !rules[t.kind].listing && !rules[t.kind].allowsAll(r, t, func(tag string) identity.Allower { return c.Tagged(tag).All() }):
+		rec := catalog.Record{Actor: c.Name, Action: "request", Target: t.repo.String(), Decision: catalog.AuditDenied}
+		rec.Why = "it needs one of " + permissionsText(rules[t.kind].permissions)
+		trace := identity.TraceOf(c.Login, r)
+		rec.ActorID, rec.Address, rec.Request = trace.ByID, trace.Address, trace.Request
+		s.o.Audit.Note(rec)
+	}
+}
+
+// failedLogin tells the audit log of credentials that prove nobody.
+func (s *server) failedLogin(r *http.Request, err error) {
+	if rec, ok := identity.FailedLogin(r, err); ok {
+		s.o.Audit.Note(rec)
+	}
+}
+
+func permissionsText(ps []access.Permission) string {
+	var out []string
+	for _, p := range ps {
+		out = append(out, string(p))
+	}
+	return strings.Join(out, ", ")
 }
 
 // may says whether the caller may send the request as it stands. Who was granted to read what a mount
@@ -238,8 +280,8 @@ func (ru rule) allowsAll(r *http.Request, t target, of func(tag string) identity
 }
 
 // callerOf is what the registry hears of a caller.
-func callerOf(c identity.Caller) registry.Caller {
-	return registry.Caller{Name: c.Name, Access: c, Granted: c.All()}
+func callerOf(c identity.Caller, r *http.Request) registry.Caller {
+	return registry.Caller{Name: c.Name, Access: c, Granted: c.All(), Trace: identity.TraceOf(c.Login, r)}
 }
 
 // challenge tells a client where to get a token and what to ask for (RFC 6750;
@@ -330,7 +372,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		// its half alone, and no answer would be a 200.
 		e, status = oci.Errorf(oci.CodeUnavailable, "the request was broken off"), http.StatusServiceUnavailable
 	default:
-		id := strings.ToLower(rand.Text()[:12])
+		id := edge.OriginOf(r).Request
 		s.o.Log.ErrorContext(r.Context(), "request failed", "request", id, "method", r.Method, "path", r.URL.Path, "err", err)
 		e = oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more under request %s", id)
 	}

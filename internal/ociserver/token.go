@@ -43,6 +43,7 @@ func (s *server) token(w http.ResponseWriter, r *http.Request, _ call) error {
 	w.Header().Set("Cache-Control", "no-store")
 	q, err := s.tokenAsked(w, r)
 	if errors.Is(err, identity.ErrUnauthenticated) {
+		s.failedLogin(r, err)
 		return wrongCredentials(w)
 	}
 	if err != nil {

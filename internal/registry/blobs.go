@@ -38,6 +38,9 @@ func (r *Registry) Blob(ctx context.Context, by Caller, repo oci.Repository, d o
 	if !readable(by, repo, b) {
 		return Content{}, r.refuseBlob(ctx, repo, b)
 	}
+	if b.Referenced && !b.Served {
+		r.o.Audit.Note(r.record(by, "quarantine-pull", repo.String()+"@"+d.String(), "no image that is allowed has this blob, and the caller may pull what is held back"))
+	}
 	return Content{Digest: d, Size: b.Size, open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		return r.store.Open(ctx, d, offset)
 	}}, nil

@@ -98,7 +98,7 @@ func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Ma
 		tags = append([]string{t}, tags...)
 	}
 	p.If.Tag = p.Reference.Tag
-	created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If})
+	created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If, Trace: by.Trace})
 	return created, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 }
 
@@ -134,8 +134,18 @@ func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository,
 	if s.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {
 		return catalog.Served{}, r.refuse(ctx, repo, ref)
 	}
+	if s.Decision != policy.Allow {
+		r.o.Audit.Note(r.record(by, "quarantine-pull", image(repo, ref.String()), "the image is "+s.Decision.String()+", and the caller may pull what is held back"))
+	}
+	r.o.Audit.NotePull(r.record(by, "pull", image(repo, ref.String()), ""))
 	r.pulls.note(repo, ref, r.o.Now())
 	return s, nil
+}
+
+// record is a record of what a caller was served.
+func (r *Registry) record(by Caller, action, target, why string) catalog.Record {
+	return catalog.Record{At: r.o.Now(), Actor: by.Name, ActorID: by.ByID, Action: action, Target: target, Decision: catalog.AuditAllowed, Why: why,
+		Address: by.Address, Request: by.Request}
 }
 
 // StatManifest returns a manifest whatever its verdict, for those who may know of it:

@@ -69,6 +69,7 @@ type Caller struct {
 	// Granted is all that the caller was granted, of which a token holds only what was
 	// asked for. nil: Access is all.
 	Granted Allower
+	catalog.Trace
 }
 
 func (c Caller) may(p access.Permission, repo oci.Repository) bool {
@@ -80,11 +81,25 @@ func (c Caller) was(p access.Permission, repo oci.Repository) bool {
 	return c.may(p, repo) || c.Granted != nil && c.Granted.Allows(p, repo)
 }
 
+// Auditor takes in what is served. Its methods must not wait.
+type Auditor interface {
+	// Note hears of what was served though it is held back.
+	Note(catalog.Record)
+	// NotePull hears of every pull.
+	NotePull(catalog.Record)
+}
+
+type noAuditor struct{}
+
+func (noAuditor) Note(catalog.Record)     {}
+func (noAuditor) NotePull(catalog.Record) {}
+
 // Options are the needs of a Registry beyond its stores. Each has a usable default.
 type Options struct {
 	Examiner  Examiner         // nil: layers are read once their manifest is judged
 	Judge     Judge            // nil: manifests stay pending until a worker judges them
 	Explainer Explainer        // nil: refusals give the verdict's reasons alone
+	Audit     Auditor          // nil: what is served is not recorded
 	JudgeWait time.Duration    // how long a push waits for its verdict; default 2 minutes
 	URL       string           // of this registry, for "read on"; "" leaves it out
 	Now       func() time.Time // default time.Now
@@ -146,6 +161,9 @@ func New(cat *catalog.Catalog, store blob.Store, o Options) *Registry {
 	}
 	if o.Examiner == nil {
 		o.Examiner = noExaminer{}
+	}
+	if o.Audit == nil {
+		o.Audit = noAuditor{}
 	}
 	return &Registry{cat: cat, store: store, o: o, transfers: make(chan struct{}, o.MaxTransfers),
 		parsing: make(chan struct{}, maxParsed), collecting: make(chan struct{}, 1), retaining: make(chan struct{}, 1)}

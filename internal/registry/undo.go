@@ -26,7 +26,7 @@ func restoreByRules(cat *catalog.Catalog, log *slog.Logger) time.Duration {
 
 // act is something that a caller does now.
 func (r *Registry) act(by Caller) catalog.Act {
-	return catalog.Act{By: by.Name, Now: r.o.Now(), Restore: r.o.Restore()}
+	return catalog.Act{By: by.Name, Now: r.o.Now(), Restore: r.o.Restore(), Trace: by.Trace}
 }
 
 // TagHistory returns up to limit moves of a tag from before the one with an id (0: from the

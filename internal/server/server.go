@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/apiserver"
+	"pratique.dev/pratique/internal/audit"
 	"pratique.dev/pratique/internal/blob/fileblob"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/edge"
@@ -56,6 +57,7 @@ type Config struct {
 	Version        string
 	Log            *slog.Logger
 	Started        func(Started) // called once, when the address is listened on and before the first answer
+	Audit          Audit
 }
 
 // Started says what there is to know of a server that has come up.
@@ -87,6 +89,7 @@ type parts struct {
 	registry *registry.Registry
 	loader   *loader
 	journal  *upkeep.Journal
+	audit    *audit.Log
 	api      *apiserver.Server
 	oci      http.Handler
 	url      *url.URL
@@ -209,6 +212,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.retain(work) })
 	workers.Go(func() { p.registry.KeepPulls(work) })
 	workers.Go(func() { p.journal.Run(work) })
+	workers.Go(func() { p.audit.Run(work) })
 	if p.cert != nil {
 		workers.Go(func() { p.cert.Watch(work) })
 	}
@@ -237,6 +241,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	stop()
 	workers.Wait()
 	p.scanner.Close()
+	p.audit.Close()
 	p.cfg.Log.InfoContext(ctx, "registry ended")
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -313,12 +318,15 @@ func (p *parts) doors() (err error) {
 	if p.journal, err = upkeep.NewJournal(p.cat, p.store, p.cfg.Log); err != nil {
 		return err
 	}
+	if p.audit, err = p.cfg.Audit.open(p.cat, p.cfg.Log); err != nil {
+		return err
+	}
 	rates := p.cfg.Limits.rates()
 	p.identity = identity.New(p.cat, identity.Options{Rates: rates, Log: p.cfg.Log})
-	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner},
+	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner}, Audit: p.audit,
 		MaxTransfers: p.cfg.Limits.Transfers, MaxOpenUploads: p.cfg.Limits.OpenUploads, JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
-		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Log: p.cfg.Log})
+		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Audit: p.audit, Log: p.cfg.Log})
 	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Registry: p.registry, Identity: caller{p.identity}, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})

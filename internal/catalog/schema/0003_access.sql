@@ -68,3 +68,24 @@ create index used_tokens_until on used_tokens (until);
 
 -- Whoever brings no credentials; it has what is assigned to it, at first nothing.
 insert into principals (id, kind, name, created_at) values ('anonymous', 'anonymous', 'anonymous', 0);
+
+-- What was done or refused, and by whom: a row for each act, written with the act itself. seq and
+-- hash are null until the row is chained to the one before, which happens shortly after. doc is JSON.
+create table audit (
+	id       integer primary key,
+	at       integer not null,
+	actor    text not null,
+	action   text not null,
+	target   text not null,
+	decision text not null,
+	doc      text not null,
+	seq      integer,
+	hash     blob
+) strict;
+
+create unique index audit_seq on audit (seq) where seq is not null;
+create index audit_unchained on audit (id) where seq is null;
+create index audit_actor on audit (actor, seq) where seq is not null;
+
+-- The seq of the last row that was chained.
+insert into counters (name, value) values ('audit', 0);
