@@ -98,6 +98,7 @@ type Reason struct {
 	Via       string `json:"via,omitempty"`
 	Condition string `json:"condition,omitempty"`
 	Granted   bool   `json:"granted"`
+	Unknown   bool   `json:"unknown,omitempty"` // its condition could not be told: it does not count, and might
 	Why       string `json:"why"`
 }
 
@@ -105,6 +106,12 @@ type Reason struct {
 type Explanation struct {
 	Allowed bool     `json:"allowed"`
 	Reasons []Reason `json:"reasons"`
+}
+
+// Unknown says whether nothing grants what was asked for, but something might if more were known of
+// the request.
+func (e Explanation) Unknown() bool {
+	return !e.Allowed && slices.ContainsFunc(e.Reasons, func(r Reason) bool { return r.Unknown })
 }
 
 // Explain is Allows with the part that each assignment had in it.
@@ -115,34 +122,34 @@ func (b Bound) Explain(p Permission, repo oci.Repository) Explanation {
 		if a.Condition != nil {
 			r.Condition = a.Condition.String()
 		}
-		r.Granted, r.Why = a.explain(p, repo, b.request)
+		r.Granted, r.Unknown, r.Why = a.explain(p, repo, b.request)
 		e.Allowed = e.Allowed || r.Granted
 		e.Reasons = append(e.Reasons, r)
 	}
 	return e
 }
 
-func (a Assignment) explain(p Permission, repo oci.Repository, r Request) (granted bool, why string) {
+func (a Assignment) explain(p Permission, repo oci.Repository, r Request) (granted, unknown bool, why string) {
 	switch {
 	case len(a.Role.Permissions) == 0:
-		return false, "there is no such role any more"
+		return false, false, "there is no such role any more"
 	case !slices.Contains(a.Role.Permissions, p):
-		return false, "the role does not have " + string(p)
+		return false, false, "the role does not have " + string(p)
 	case !a.Scope.Covers(repo) && repo.IsZero():
-		return false, string(p) + " is for the registry as a whole, the scope is a part of it"
+		return false, false, string(p) + " is for the registry as a whole, the scope is a part of it"
 	case !a.Scope.Covers(repo):
-		return false, "the scope does not cover " + repo.String()
+		return false, false, "the scope does not cover " + repo.String()
 	case a.Condition == nil:
-		return true, "the role has " + string(p) + " and the scope covers it"
+		return true, false, "the role has " + string(p) + " and the scope covers it"
 	}
-	holds, unknown, err := a.Condition.Holds(p, repo, r)
+	holds, open, err := a.Condition.Holds(p, repo, r)
 	switch {
 	case err != nil:
-		return false, "the condition could not be evaluated: " + err.Error()
-	case unknown:
-		return false, "the condition depends on what is not known"
+		return false, true, "the condition could not be evaluated: " + err.Error()
+	case open:
+		return false, true, "the condition depends on what is not known"
 	case !holds:
-		return false, "the condition does not hold"
+		return false, false, "the condition does not hold"
 	}
-	return true, "the role has " + string(p) + ", the scope covers it and the condition holds"
+	return true, false, "the role has " + string(p) + ", the scope covers it and the condition holds"
 }
