@@ -140,6 +140,16 @@ func (c *Catalog) Standing(ctx context.Context, id string, groups []string) (Sta
 	return Standing{p, access.NewGrants(assigned...)}, nil
 }
 
+// Given returns all that a principal was given, also while it is disabled; what an issuer's token
+// adds is not in it.
+func (c *Catalog) Given(ctx context.Context, p Account) (access.Grants, error) {
+	assigned, err := c.assigned(ctx, p, nil)
+	if err != nil {
+		return access.Grants{}, fmt.Errorf("grants of %q: %w", p.Name, err)
+	}
+	return access.NewGrants(assigned...), nil
+}
+
 const assignedText = `select a.role, a.scope, a.condition, coalesce(r.doc, ''), '' from assignments a
 	left join roles r on r.name = a.role where a.principal_id = $1`
 

@@ -36,12 +36,14 @@ type ListQuery struct {
 	Tag func(tag string) bool
 	// Decisions are those that are wanted; none: all.
 	Decisions []policy.Decision
+	// Sees says whether a repository is shown; nil: all are.
+	Sees func(repository string) bool
 }
 
-func (q ListQuery) filters() bool { return q.Tag != nil || len(q.Decisions) > 0 }
+func (q ListQuery) filters() bool { return q.Tag != nil || len(q.Decisions) > 0 || q.Sees != nil }
 
 func (q ListQuery) wants(l Listed) bool {
-	return (q.Tag == nil || q.Tag(l.Tag)) && (len(q.Decisions) == 0 || slices.Contains(q.Decisions, l.Decision))
+	return (q.Sees == nil || q.Sees(l.Repo)) && (q.Tag == nil || q.Tag(l.Tag)) && (len(q.Decisions) == 0 || slices.Contains(q.Decisions, l.Decision))
 }
 
 // maxLooked bounds the tags that are looked at for one page of those that are wanted.

@@ -160,6 +160,7 @@ func useAccess(t testing.TB, c *catalog.Catalog) {
 	ctx, by := t.Context(), byAnn()
 	ok(t, c.PutScopeMap(ctx, access.ScopeMap{Name: "m"}, by))
 	must(c.ScopeMaps(ctx))(t)
+	must(c.ScopeMap(ctx, "m"))(t)
 	ok(t, c.CreatePrincipal(ctx, catalog.Account{Principal: access.Principal{ID: "p", Kind: access.KindToken, Name: "ann"}, ScopeMap: "m", External: "i s"}, by))
 	ok(t, c.CreatePrincipal(ctx, catalog.Account{Principal: access.Principal{ID: "g", Kind: access.KindGroup, Name: "team"}}, by))
 	ok(t, c.SetScopeMap(ctx, "p", "m", by))
@@ -174,6 +175,7 @@ func useAccess(t testing.TB, c *catalog.Catalog) {
 	ok(t, c.Assign(ctx, owner, by))
 	ok(t, c.PutRole(ctx, access.Role{Name: "r", Permissions: []access.Permission{access.RepositoryPull}}, by))
 	must(c.Roles(ctx))(t)
+	must(c.Role(ctx, "r"))(t)
 	own := catalog.Assigned{Principal: "p", Role: "r", Condition: "true"}
 	ok(t, c.Assign(ctx, own, by))
 	must(c.Assignments(ctx, catalog.AssignmentQuery{Principal: "p", Role: "r"}))(t)
@@ -181,6 +183,7 @@ func useAccess(t testing.TB, c *catalog.Catalog) {
 	must(c.Members(ctx, "g", 0))(t)
 	must(c.Groups(ctx, "p"))(t)
 	must(c.Standing(ctx, "p", []string{"g"}))(t)
+	must(c.Given(ctx, must(c.Principal(ctx, "p"))(t)))(t)
 	ok(t, c.RemoveMember(ctx, "g", "p", by))
 	ok(t, c.Unassign(ctx, own, by))
 	ok(t, c.DeleteRole(ctx, "r", by))

@@ -31,6 +31,26 @@ func scanDoc[T any](r *sql.Rows) (v T, err error) {
 	return v, nil
 }
 
+// Role returns the role of a name, built in or made here. ErrNotFound if there is none.
+func (c *Catalog) Role(ctx context.Context, name string) (access.Role, error) {
+	if r, ok := access.BuiltInRole(name); ok {
+		return r, nil
+	}
+	return byName[access.Role](ctx, c, "role", `select doc from roles where name = $1`, name)
+}
+
+// byName reads a JSON document.
+func byName[T any](ctx context.Context, c *Catalog, what, query, name string) (v T, err error) {
+	var doc string
+	if err = asKnown(c.read.row(ctx, query, name).Scan(&doc)); err == nil {
+		err = json.Unmarshal([]byte(doc), &v)
+	}
+	if err != nil {
+		return v, fmt.Errorf("%s %q: %w", what, name, err)
+	}
+	return v, nil
+}
+
 // PutRole keeps a role in place of the one of its name. ErrConflict if a built-in role has it.
 func (c *Catalog) PutRole(ctx context.Context, r access.Role, _ Act) error {
 	doc, err := json.Marshal(r)
@@ -84,6 +104,11 @@ func (c *Catalog) ScopeMaps(ctx context.Context) ([]access.ScopeMap, error) {
 		return nil, fmt.Errorf("scope maps: %w", err)
 	}
 	return out, nil
+}
+
+// ScopeMap returns the scope map of a name. ErrNotFound if there is none.
+func (c *Catalog) ScopeMap(ctx context.Context, name string) (access.ScopeMap, error) {
+	return byName[access.ScopeMap](ctx, c, "scope map", `select doc from scope_maps where name = $1`, name)
 }
 
 // PutScopeMap keeps a scope map in place of the one of its name.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -24,6 +25,9 @@ const (
 // that one can be replaced without a gap.
 var maxOfKind = map[SecretKind]int{SecretPassword: 2, SecretKey: 10}
 
+// maxEnded is how many secrets and keys of a principal that have run out are remembered.
+const maxEnded = 20
+
 // Secret is what a principal proves itself with; the catalog has its hash, or public part, alone.
 type Secret struct {
 	ID        string
@@ -39,7 +43,7 @@ type Secret struct {
 // Ended says whether a secret has run out.
 func (s Secret) Ended(now time.Time) bool { return !s.Expires.IsZero() && !now.Before(s.Expires) }
 
-// AddSecret keeps a secret. ErrConflict if its ID is taken or there is no such principal,
+// AddSecret keeps a secret, and forgets all but the last of those that have run out. ErrConflict if its ID is taken or there is no such principal,
 // ErrTooMany if the principal has as many that have not run out as it may.
 func (c *Catalog) AddSecret(ctx context.Context, s Secret, a Act) error {
 	a = c.actNow(a)
@@ -58,6 +62,10 @@ func (c *Catalog) AddSecret(ctx context.Context, s Secret, a Act) error {
 		}
 		if n >= maxOfKind[s.Kind] {
 			return ErrTooMany
+		}
+		if _, err := t.exec(ctx, `delete from secrets where principal_id = $1 and expires_at <= $2 and id not in
+			(select id from secrets where principal_id = $1 and expires_at <= $2 order by expires_at desc, id limit $3)`, s.Principal, a.Now.UnixMicro(), maxEnded); err != nil {
+			return err
 		}
 		_, err := t.exec(ctx, `insert into secrets (id, principal_id, kind, name, hash, created_at, created_by, expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
 			s.ID, s.Principal, string(s.Kind), s.Name, notNil(s.Hash), a.Now.UnixMicro(), a.By, micros(s.Expires))
@@ -91,11 +99,18 @@ func (c *Catalog) Secrets(ctx context.Context, principal string) ([]Secret, erro
 	return out, nil
 }
 
-// ExpireSecret sets when a secret ends; a time that is over ends it at once. ErrNotFound if the
-// principal has none by this ID.
-func (c *Catalog) ExpireSecret(ctx context.Context, principal, id string, at time.Time, _ Act) error {
+// ExpireSecret sets when a secret ends; a time that is over ends it at once. It is warned of as of a
+// new one, but for what whoever set the end knows. ErrNotFound if the principal has none by this ID.
+func (c *Catalog) ExpireSecret(ctx context.Context, principal, id string, at time.Time, a Act) error {
+	a = c.actNow(a)
+	warned := 0
+	for _, days := range slices.Backward(WarnDays) {
+		if !at.IsZero() && !at.After(a.Now.AddDate(0, 0, days)) {
+			warned = days
+		}
+	}
 	err := c.txAccess(ctx, func(t *tx) error {
-		return one(t.exec(ctx, `update secrets set expires_at = $3, warned = 0 where id = $1 and principal_id = $2`, id, principal, micros(at)))
+		return one(t.exec(ctx, `update secrets set expires_at = $3, warned = $4 where id = $1 and principal_id = $2`, id, principal, micros(at), warned))
 	})
 	if err != nil {
 		return fmt.Errorf("expire secret %q: %w", id, err)
