@@ -25,6 +25,7 @@ type Login struct {
 	Ends       time.Time      // of the credential; zero: it does not end
 	Groups     []string       // IDs of groups, as an issuer's token says
 	Claims     map[string]any // of the issuer's token
+	Again      bool           // it was proved by a refresh token that was got with the credential
 }
 
 // Warning is a hint for people whose credential ends soon; "" for all others.

@@ -145,7 +145,7 @@ func (i *Identity) Refreshed(ctx context.Context, token string) (Login, error) {
 	}
 	l := c.login()
 	s, err := i.standing(ctx, l)
-	l.Principal = s.Principal
+	l.Principal, l.Again = s.Principal, true
 	return l, err
 }
 
