@@ -25,7 +25,7 @@ var floors = [][]string{
 	{"internal/policy", "internal/remediation"},
 	{"internal/report"},
 	{"internal/api", "internal/catalog"},
-	{"internal/audit", "internal/catalog/catalogtest", "internal/feed", "internal/identity", "internal/registry", "internal/scan", "internal/upkeep"},
+	{"internal/admin", "internal/audit", "internal/catalog/catalogtest", "internal/feed", "internal/identity", "internal/registry", "internal/scan", "internal/upkeep"},
 	{"internal/apiserver", "internal/ociserver"},
 	{"internal/server"},
 	{"internal/cli"},

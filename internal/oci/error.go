@@ -36,6 +36,8 @@ const (
 	CodePaginationInvalid   = "PAGINATION_NUMBER_INVALID"
 	CodeQueryInvalid        = "QUERY_INVALID"
 	CodePrecondition        = "PRECONDITION_FAILED"
+	CodeConflict            = "CONFLICT"        // with what is there; of /api/v1/ alone
+	CodeInvalid             = "REQUEST_INVALID" // of /api/v1/ alone
 	CodeUnavailable         = "UNAVAILABLE"
 	CodeUnknown             = "UNKNOWN"
 )
@@ -61,7 +63,7 @@ func (e *Error) Status() int {
 	case CodeBlobUnknown, CodeBlobUploadUnknown, CodeManifestUnknown, CodeNameUnknown:
 		return http.StatusNotFound
 	case CodeBlobUploadInvalid, CodeDigestInvalid, CodeManifestBlobUnknown, CodeManifestInvalid,
-		CodeNameInvalid, CodeSizeInvalid, CodeTagInvalid, CodePaginationInvalid, CodeQueryInvalid:
+		CodeNameInvalid, CodeSizeInvalid, CodeTagInvalid, CodePaginationInvalid, CodeQueryInvalid, CodeInvalid:
 		return http.StatusBadRequest
 	case CodeUnauthorized:
 		return http.StatusUnauthorized
@@ -71,6 +73,8 @@ func (e *Error) Status() int {
 		return http.StatusMethodNotAllowed
 	case CodeRangeInvalid:
 		return http.StatusRequestedRangeNotSatisfiable
+	case CodeConflict:
+		return http.StatusConflict
 	case CodePrecondition:
 		return http.StatusPreconditionFailed
 	case CodeTooManyRequests:
