@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/report"
@@ -25,7 +27,11 @@ type Client struct {
 	base           *url.URL
 	user, password string
 	http           *http.Client
+	warn           func(text string) // nil: nobody hears
 }
+
+// OnWarning has tell hear of what the server warns of, as of a secret that ends soon.
+func (c *Client) OnWarning(tell func(text string)) { c.warn = tell }
 
 // NewClient makes a client of the registry at server ("https://registry.example",
 // "127.0.0.1:5000"; without a scheme, http for loopback and https elsewhere).
@@ -145,6 +151,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("reach %s: %w; is the server running, and is --server right?", c.base, err)
 	}
+	c.heed(resp.Header)
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
@@ -155,6 +162,58 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		return nil, &body.Errors[0]
 	}
 	return nil, fmt.Errorf("%s answered %s", c.base, resp.Status)
+}
+
+// maxWarning bounds a warning that is told, in bytes.
+const maxWarning = 500
+
+// heed tells of the answer's warnings (RFC 7234, section 5.5: 299 - "text").
+func (c *Client) heed(h http.Header) {
+	for _, v := range h.Values("Warning") {
+		text, ok := strings.CutPrefix(v, "299 - ")
+		if said, err := strconv.Unquote(text); ok && err == nil && c.warn != nil {
+			c.warn(strings.Map(printable, said[:min(len(said), maxWarning)]))
+		}
+	}
+}
+
+// printable keeps what a terminal could take for a command from it.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return -1
+}
+
+// send sends a document, if body is one, and reads the answer into into, if that is not nil.
+func (c *Client) send(ctx context.Context, method, path string, q url.Values, body, into any) error {
+	var doc io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		doc = bytes.NewReader(raw)
+	}
+	req, err := c.request(ctx, method, path, q, doc)
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		into = new(struct{})
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("%s%s: the answer is damaged: %w", c.base, path, err)
+	}
+	return nil
 }
 
 func (c *Client) get(ctx context.Context, path string, q url.Values, into any) error {

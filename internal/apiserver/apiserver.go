@@ -11,32 +11,18 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
-	"pratique.dev/pratique/internal/access"
+	"pratique.dev/pratique/internal/admin"
 	"pratique.dev/pratique/internal/api"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/edge"
+	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/report"
 )
-
-// Identity proves who sends a request.
-type Identity interface {
-	// Authenticate returns the principal and what it may do. Any error refuses the request.
-	Authenticate(r *http.Request) (access.Principal, Allower, error)
-	// Unproven says of such an error that the request proves nobody, rather than that it
-	// could not be told.
-	Unproven(err error) bool
-	// Challenge is the WWW-Authenticate header of a 401.
-	Challenge(r *http.Request) string
-}
-
-// Allower says what a principal may do.
-type Allower interface {
-	Allows(p access.Permission, repo oci.Repository) bool
-}
 
 // Reporter says what is known of an image.
 type Reporter interface {
@@ -47,7 +33,8 @@ type Reporter interface {
 type Options struct {
 	Catalog  *catalog.Catalog
 	Registry *registry.Registry
-	Identity Identity
+	Identity *identity.Identity
+	Admin    *admin.Service
 	Reports  Reporter
 	// Import stores the dump at path, laid out as OSV does, and tells of its progress.
 	Import func(ctx context.Context, path string, progress func(api.Progress)) ([]api.Imported, error)
@@ -69,11 +56,19 @@ type Server struct {
 	o       Options
 	mux     *http.ServeMux
 	imports chan struct{} // one import at a time
+	cursors cursors
+	origins *http.CrossOriginProtection
+
+	rotating sync.Mutex
+	rotated  time.Time // when the signing keys were last; held by rotating
 }
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{o: o, mux: http.NewServeMux(), imports: make(chan struct{}, 1)}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Server{o: o, mux: http.NewServeMux(), imports: make(chan struct{}, 1), cursors: newCursors(), origins: http.NewCrossOriginProtection()}
 	allow := map[string][]string{}
 	for _, r := range routes {
 		s.mux.Handle(r.pattern, s.guard(r))
@@ -109,42 +104,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody {
 		_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
+	// A browser may have been told a name and a secret for this interface: another site's page must
+	// not change anything by them.
+	if s.origins.Check(r) != nil {
+		writeError(w, http.StatusForbidden, oci.Errorf(oci.CodeDenied, "the request comes from the page of another site"))
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 	// For what is still buffered; the connection's next request sets its own.
 	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout))
-}
-
-// route is one kind of request: what it needs and who answers it. scope gives the
-// repository that the permission is asked for; nil asks for the whole registry.
-type route struct {
-	pattern    string
-	permission access.Permission
-	scope      func(url.Values) (oci.Repository, error)
-	handle     func(*Server, http.ResponseWriter, *http.Request, caller) error
-}
-
-// caller is who sent a request that the guard let through.
-type caller struct {
-	access.Principal
-	Allower
-}
-
-var routes = []route{
-	{"GET " + api.PathReport, access.RepositoryList, queryRepository, (*Server).report},
-	{"GET " + api.PathImages, access.CatalogList, nil, (*Server).images},
-	{"GET " + api.PathAdvisories, access.AdvisoriesRead, nil, (*Server).advisories},
-	{"POST " + api.PathImport, access.AdvisoriesWrite, nil, (*Server).importAdvisories},
-	{"GET " + api.PathStatus, access.AdvisoriesRead, nil, (*Server).status},
-	{"GET " + api.PathTagHistory, access.RepositoryList, queryRepository, (*Server).tagHistory},
-	{"POST " + api.PathTagUndo, access.RepositoryPush, queryRepository, (*Server).undoTag},
-	{"GET " + api.PathTrash, access.CatalogList, nil, (*Server).trash},
-	{"POST " + api.PathRestore, access.RepositoryPush, queryRepository, (*Server).restore},
-	{"POST " + api.PathPurge, access.RepositoryDelete, queryRepository, (*Server).purge},
-	{"POST " + api.PathLocks, access.RegistryConfigure, queryRepository, (*Server).lock},
-	{"POST " + api.PathGC, access.RegistryConfigure, nil, (*Server).collect},
-	{"POST " + api.PathRetention, access.RegistryConfigure, nil, (*Server).retain},
-	{"GET " + api.PathRules, access.RegistryConfigure, nil, (*Server).rules},
-	{"PUT " + api.PathRules, access.RegistryConfigure, nil, (*Server).setRules},
 }
 
 // Bounds of a request's time. A body that brings nothing for bodyTimeout is given up,
@@ -154,53 +122,6 @@ const (
 	bodyTimeout   = time.Minute
 	answerTimeout = 5 * time.Minute
 )
-
-// guard refuses whoever is not known or may not; only then the handler runs.
-func (s *Server) guard(rt route) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, grants, err := s.o.Identity.Authenticate(r)
-		if err != nil && !s.o.Identity.Unproven(err) {
-			s.fail(w, r, err)
-			return
-		}
-		often := s.o.Rates.Principal(p.Name)
-		if err != nil || p.IsZero() {
-			often = s.o.Rates.Anonymous(edge.OriginOf(r).Addr)
-		}
-		if often != nil {
-			s.fail(w, r, often)
-			return
-		}
-		if err != nil || p.IsZero() {
-			w.Header().Set("WWW-Authenticate", s.o.Identity.Challenge(r))
-			said := "authentication is required"
-			if r.Header.Get("Authorization") != "" {
-				said = "the name or the secret is wrong, or the token has run out"
-			}
-			writeError(w, http.StatusUnauthorized, oci.Errorf(oci.CodeUnauthorized, "%s", said))
-			return
-		}
-		q, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil { // what cannot be read would be passed over
-			writeError(w, http.StatusBadRequest, oci.Errorf(oci.CodeQueryInvalid, "the query: %.200s", err))
-			return
-		}
-		var repo oci.Repository
-		if rt.scope != nil {
-			if repo, err = rt.scope(q); err != nil {
-				writeError(w, http.StatusBadRequest, oci.Errorf(oci.CodeNameInvalid, "%v", err))
-				return
-			}
-		}
-		if !grants.Allows(rt.permission, repo) {
-			writeError(w, http.StatusForbidden, oci.Errorf(oci.CodeDenied, "%s has not been granted %s", p.Name, rt.permission))
-			return
-		}
-		if err := rt.handle(s, w, r, caller{p, grants}); err != nil {
-			s.fail(w, r, err)
-		}
-	})
-}
 
 func queryRepository(q url.Values) (oci.Repository, error) {
 	return oci.ParseRepository(q.Get("repository"))

@@ -11,14 +11,21 @@ import (
 	"pratique.dev/pratique/internal/rules"
 )
 
-func (s *Server) images(w http.ResponseWriter, r *http.Request, _ caller) error {
+func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error {
 	q, err := listQuery(r.URL.Query())
 	if err != nil {
 		return err
 	}
+	if q.After, err = s.cursors.open(q.After); err != nil {
+		return err
+	}
+	q.Sees = c.sees()
 	rows, next, err := s.o.Catalog.List(r.Context(), q)
 	if err != nil {
 		return err
+	}
+	if q.Sees != nil {
+		next = s.cursors.close(next)
 	}
 	out := api.ImageList{Images: []api.Image{}, Next: next}
 	for _, l := range rows {

@@ -3,17 +3,14 @@ package apiserver
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"pratique.dev/pratique/internal/api"
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/oci"
-	"pratique.dev/pratique/internal/registry"
 )
-
-// by is the caller as the registry knows one.
-func (c caller) by() registry.Caller { return registry.Caller{Name: c.Name, Access: c.Allower} }
 
 // queryLimit is how many entries a page shall have.
 func queryLimit(q url.Values) (int, error) {
@@ -118,15 +115,23 @@ func (s *Server) undoTag(w http.ResponseWriter, r *http.Request, c caller) error
 	return nil
 }
 
-func (s *Server) trash(w http.ResponseWriter, r *http.Request, _ caller) error {
+func (s *Server) trash(w http.ResponseWriter, r *http.Request, c caller) error {
 	q := r.URL.Query()
 	limit, err := queryLimit(q)
 	if err != nil {
 		return err
 	}
-	list, next, err := s.o.Registry.Trash(r.Context(), q.Get("prefix"), q.Get("after"), limit)
+	after, err := s.cursors.open(q.Get("after"))
 	if err != nil {
 		return err
+	}
+	list, next, err := s.o.Registry.Trash(r.Context(), q.Get("prefix"), after, limit)
+	if err != nil {
+		return err
+	}
+	if sees := c.sees(); sees != nil {
+		list = slices.DeleteFunc(list, func(d catalog.Trashed) bool { return !sees(d.Repo) })
+		next = s.cursors.close(next)
 	}
 	out := api.Trash{Manifests: []api.Trashed{}, Next: next}
 	for _, d := range list {

@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,7 +10,7 @@ import (
 )
 
 func TestWrongMethods(t *testing.T) {
-	s := New(Options{Identity: asker{}, Log: slog.New(slog.DiscardHandler)})
+	s := newWorld(t).s
 	for _, rt := range routes {
 		method, path, _ := strings.Cut(rt.pattern, " ")
 		w := httptest.NewRecorder()

@@ -2,26 +2,20 @@ package apiserver
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
-	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/api"
-	"pratique.dev/pratique/internal/catalog/catalogtest"
 	"pratique.dev/pratique/internal/rules"
 )
 
 func TestRules(t *testing.T) {
-	cat := catalogtest.Open(t)
-	s := New(Options{Catalog: cat, Identity: asker{role: access.Owner}, Log: slog.New(slog.DiscardHandler)})
+	w := newWorld(t)
 	send := func(method, body string) (int, string) {
 		t.Helper()
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequest(method, api.PathRules, strings.NewReader(body)))
-		return w.Code, w.Body.String()
+		res := w.send(w.owner, method, api.PathRules, body)
+		return res.StatusCode, readAll(t, res)
 	}
 	const document = "# mine\nquotas: [{prefix: a, tags: 5}]\n"
 	for _, tc := range []struct {

@@ -227,7 +227,8 @@ const maxLooked = 20_000
 
 // Repositories lists up to limit repositories that sort behind after, of those that the caller
 // may see; next is the after of the page that follows, "" if there is none. A page may hold
-// fewer than the limit, even none, though others follow.
+// fewer than the limit, even none, though others follow. A full page's next is the last name in it: what
+// the caller may not see is not told by where a page ends.
 func (r *Registry) Repositories(ctx context.Context, by Caller, after string, limit int) (names []string, next string, err error) {
 	all := by.was(access.CatalogList, oci.Repository{})
 	for looked := 0; looked < maxLooked; {
@@ -237,6 +238,9 @@ func (r *Registry) Repositories(ctx context.Context, by Caller, after string, li
 		}
 		for _, n := range page {
 			if len(names) == limit {
+				if limit > 0 {
+					after = names[limit-1]
+				}
 				return names, after, nil
 			}
 			after = n

@@ -1,14 +1,8 @@
 package server
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"net/http"
 
-	"pratique.dev/pratique/internal/access"
-	"pratique.dev/pratique/internal/apiserver"
-	"pratique.dev/pratique/internal/identity"
 	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/report"
@@ -49,22 +43,3 @@ func distinct(r report.Report) []registry.ExplainedFinding {
 	}
 	return out
 }
-
-// caller proves who sends a request to /api/v1/: by HTTP Basic, with what the catalog
-// grants, or by a token, with what it holds.
-type caller struct{ identity *identity.Identity }
-
-// Authenticate implements apiserver.Identity. Without credentials nobody has anything here.
-func (c caller) Authenticate(r *http.Request) (access.Principal, apiserver.Allower, error) {
-	who, err := c.identity.Caller(r)
-	if err != nil || who.Anonymous() {
-		return access.Principal{}, nil, cmp.Or(err, identity.ErrUnauthenticated)
-	}
-	return who.Principal, who, nil
-}
-
-// Challenge implements apiserver.Identity.
-func (c caller) Challenge(*http.Request) string { return `Basic realm="pratique"` }
-
-// Unproven implements apiserver.Identity.
-func (c caller) Unproven(err error) bool { return errors.Is(err, identity.ErrUnauthenticated) }

@@ -17,6 +17,7 @@ func (p *parts) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", p.ready)
 	mux.HandleFunc("GET /{$}", p.home)
+	mux.HandleFunc("GET "+api.PathJWKS, p.jwks)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer p.panicked(r)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -62,6 +63,21 @@ func (p *parts) ready(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	// A client that is gone cannot be told.
 	_ = json.NewEncoder(w).Encode(api.Status{Version: p.cfg.Version, Ready: p.loader.isLoaded(), Loading: p.loader.progress()})
+}
+
+// jwks has the public keys by which anybody can verify the registry's tokens.
+func (p *parts) jwks(w http.ResponseWriter, r *http.Request) {
+	set, err := p.identity.PublicKeys(r.Context())
+	if err != nil {
+		p.cfg.Log.ErrorContext(r.Context(), "public keys", "err", err)
+		http.Error(w, "internal error; the server's log has more", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	// A new key is published this long before it signs.
+	w.Header().Set("Cache-Control", "public, max-age=15")
+	// A client that is gone cannot be told.
+	_ = json.NewEncoder(w).Encode(set)
 }
 
 func (p *parts) home(w http.ResponseWriter, _ *http.Request) {

@@ -28,7 +28,7 @@ func (d *timed) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
 // their request, within some time.
 func TestNobodyHoldsAConnection(t *testing.T) {
 	p := &parts{cfg: Config{Log: slog.New(slog.DiscardHandler)}, loader: &loader{}, api: apiserver.New(apiserver.Options{
-		Identity: caller{identity.New(catalogtest.Open(t), identity.Options{})}, Log: slog.New(slog.DiscardHandler), Loading: func() *api.Progress { return nil }})}
+		Identity: identity.New(catalogtest.Open(t), identity.Options{}), Log: slog.New(slog.DiscardHandler), Loading: func() *api.Progress { return nil }})}
 	var err error
 	if p.url, err = externalURL("http://r.example", "http", nil, nil); err != nil {
 		t.Fatal(err)

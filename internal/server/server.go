@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"pratique.dev/pratique/internal/admin"
 	"pratique.dev/pratique/internal/apiserver"
 	"pratique.dev/pratique/internal/audit"
 	"pratique.dev/pratique/internal/blob/fileblob"
@@ -213,6 +214,7 @@ func (p *parts) serve(ctx context.Context, l net.Listener, started Started) erro
 	workers.Go(func() { p.registry.KeepPulls(work) })
 	workers.Go(func() { p.journal.Run(work) })
 	workers.Go(func() { p.audit.Run(work) })
+	workers.Go(func() { p.warn(work) })
 	if p.cert != nil {
 		workers.Go(func() { p.cert.Watch(work) })
 	}
@@ -327,7 +329,8 @@ func (p *parts) doors() (err error) {
 		MaxTransfers: p.cfg.Limits.Transfers, MaxOpenUploads: p.cfg.Limits.OpenUploads, JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
 		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Audit: p.audit, Log: p.cfg.Log})
-	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Registry: p.registry, Identity: caller{p.identity}, Reports: p.scanner,
+	admins := admin.New(p.cat, admin.Options{NewSecret: identity.NewHashedSecret, ParseKey: identity.ParseKey, Reserved: []string{identity.RefreshUser}})
+	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Registry: p.registry, Identity: p.identity, Admin: admins, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
 	return nil
