@@ -54,3 +54,16 @@ func takesOneOrNone(what string) cobra.PositionalArgs {
 		return takesOne(what)(c, args)
 	}
 }
+
+// takes wants these arguments, and as many of the optional ones as there are.
+func takes(names []string, optional ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("%s needs %s; see '%s --help'", name(c), strings.Join(names[len(args):], " and "), c.CommandPath())
+		case len(args) > len(names)+len(optional):
+			return fmt.Errorf("%s takes %s, got %q; see '%s --help'", name(c), strings.Join(append(append([]string{}, names...), optional...), " "), args, c.CommandPath())
+		}
+		return nil
+	}
+}

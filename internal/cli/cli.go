@@ -17,7 +17,7 @@ import (
 // Exit codes. Every command documents which of them it uses.
 const (
 	ExitOK      = 0
-	ExitRefused = 1 // scan: the image would be quarantined; fsck, rebuild, backup, restore: problems are left; rules: the document is not right
+	ExitRefused = 1 // scan: the image would be quarantined; fsck, rebuild, backup, restore: problems are left; rules: the document is not right; access check: it is not allowed
 	ExitError   = 2 // the command could not do what was asked, or could not tell
 )
 
@@ -94,6 +94,7 @@ commands that fix them.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newGC(), newFsck(), newRebuild(), newBackup(), newRestore(), newVersion())
 	root.AddCommand(newRules(), newRetention(), newTags(), newTrash(), newLock(), newUnlock())
+	root.AddCommand(newPrincipal(), newSecret(), newPassword(), newRole(), newScopeMap(), newGroup(), newAccess(), newWhoami(), newKeys())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})

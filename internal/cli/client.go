@@ -21,6 +21,7 @@ import (
 // then the configuration file.
 type connection struct {
 	server, user, passwordFile string
+	cmd                        *cobra.Command // nil: warnings of the server are not printed
 }
 
 // clientConfig is the configuration file of the client commands.
@@ -31,6 +32,7 @@ type clientConfig struct {
 }
 
 func (c *connection) register(cmd *cobra.Command) {
+	c.cmd = cmd
 	cmd.Flags().StringVar(&c.server, "server", "", "address of the registry, as in http://127.0.0.1:5000 (PRATIQUE_SERVER)")
 	cmd.Flags().StringVar(&c.user, "user", "", "name to ask as (PRATIQUE_USER)")
 	cmd.Flags().StringVar(&c.passwordFile, "password-file", "", "file that holds its secret (or the secret itself in PRATIQUE_PASSWORD)")
@@ -83,7 +85,63 @@ func (c *connection) client() (*api.Client, error) {
 		return nil, errors.New("a name and a secret are needed: give --user and --password-file, or set PRATIQUE_USER and PRATIQUE_PASSWORD")
 	}
 	server := cmp.Or(c.server, os.Getenv("PRATIQUE_SERVER"), file.Server, "http://127.0.0.1:5000")
-	return api.NewClient(server, user, password, &http.Client{})
+	cl, err := api.NewClient(server, user, password, &http.Client{})
+	if err == nil && c.cmd != nil {
+		told := map[string]bool{}
+		cl.OnWarning(func(text string) {
+			if !told[text] {
+				told[text] = true
+				fmt.Fprintln(c.cmd.ErrOrStderr(), "pratique: warning:", text)
+			}
+		})
+	}
+	return cl, err
+}
+
+// call is a command that asks the registry.
+type call struct {
+	use, short, long, example string
+	args                      cobra.PositionalArgs
+	run                       func(cmd *cobra.Command, cl *api.Client, out output, args []string) error
+}
+
+// command makes the command, with the flags that all such have.
+func (k call) command() *cobra.Command {
+	var (
+		conn connection
+		out  output
+	)
+	c := &cobra.Command{Use: k.use, Short: k.short, Long: k.long, Example: k.example, Args: k.args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			cl, err := conn.client()
+			if err != nil {
+				return err
+			}
+			return k.run(cmd, cl, out, args)
+		}}
+	conn.register(c)
+	out.register(c)
+	return c
+}
+
+// family is a command that has others below it.
+func family(use, short, long, example string, below ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: takesNone,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(below...)
+	return c
+}
+
+// say prints v with -o json, else the line.
+func say(cmd *cobra.Command, out output, v any, format string, args ...any) error {
+	if out.json() {
+		return writeJSON(cmd.OutOrStdout(), v)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...)
+	return err
 }
 
 func (c *connection) credentials(file clientConfig) (user, password string, err error) {
