@@ -49,6 +49,7 @@ type Options struct {
 	Now     func() time.Time
 	Log     *slog.Logger
 	Rates   *edge.Rates // how often one may ask; nil: as often as they like
+	Audit   Auditor     // hears of what is refused, and of what leaves no record else; nil: nobody does
 }
 
 // Server answers the requests of /api/v1/.
@@ -63,8 +64,18 @@ type Server struct {
 	rotated  time.Time // when the signing keys were last; held by rotating
 }
 
+// Auditor takes in records. It must not wait.
+type Auditor interface{ Note(catalog.Record) }
+
+type noAuditor struct{}
+
+func (noAuditor) Note(catalog.Record) {}
+
 // New makes a Server.
 func New(o Options) *Server {
+	if o.Audit == nil {
+		o.Audit = noAuditor{}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -148,8 +159,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e = oci.Errorf(oci.CodeUnavailable, "the request was broken off")
 		writeError(w, e.Status(), e)
 	default:
-		s.o.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-		writeError(w, http.StatusInternalServerError, oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more"))
+		s.o.Log.ErrorContext(r.Context(), "request failed", "request", edge.OriginOf(r).Request, "method", r.Method, "path", r.URL.Path, "err", err)
+		writeError(w, http.StatusInternalServerError, oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more under request %s", edge.OriginOf(r).Request))
 	}
 }
 

@@ -86,6 +86,9 @@ var routes = []route{
 	{"GET " + api.PathAccessCheck, access.PrincipalsRead, nil, oneself, (*Server).checkAccess},
 	{"GET " + api.PathKeys, access.PrincipalsRead, nil, nobody, (*Server).keys},
 	{"POST " + api.PathKeysRotate, access.PrincipalsManage, nil, nobody, (*Server).rotateKeys},
+	{"GET " + api.PathAudit, access.AuditRead, nil, nobody, (*Server).audit},
+	{"GET " + api.PathAuditExport, access.AuditRead, nil, nobody, (*Server).exportAudit},
+	{"GET " + api.PathAuditVerify, access.AuditRead, nil, nobody, (*Server).verifyAudit},
 }
 
 // Needs lists what each kind of request needs.
@@ -102,11 +105,14 @@ func Needs() []access.Need {
 }
 
 // caller is who sent a request that the guard let through.
-type caller struct{ identity.Caller }
+type caller struct {
+	identity.Caller
+	trace catalog.Trace // of the request
+}
 
 // by is the caller as the registry knows one.
 func (c caller) by() registry.Caller {
-	return registry.Caller{Name: c.Name, Access: c.Caller, Granted: c.All()}
+	return registry.Caller{Name: c.Name, Access: c.Caller, Granted: c.All(), Trace: c.trace}
 }
 
 // actor is the caller as admin knows one.
@@ -120,7 +126,9 @@ func (c caller) actor(s *Server) admin.Actor {
 }
 
 // act is something that the caller does now.
-func (c caller) act(s *Server) catalog.Act { return catalog.Act{By: c.Name, Now: s.o.Now()} }
+func (c caller) act(s *Server) catalog.Act {
+	return catalog.Act{By: c.Name, Now: s.o.Now(), Trace: c.trace}
+}
 
 // sees says which repositories lists show to the caller; nil: all of them.
 func (c caller) sees() func(name string) bool {
@@ -153,21 +161,61 @@ func (s *Server) guard(rt route) http.Handler {
 			return
 		}
 		if err != nil {
+			if rec, ok := identity.FailedLogin(r, err); ok {
+				s.o.Audit.Note(rec)
+			}
 			s.challenge(w, r)
 			return
 		}
 		if hint := who.Warning(s.o.Now()); hint != "" {
 			w.Header().Set("Warning", "299 - "+strconv.QuoteToASCII(hint))
 		}
-		c := caller{who}
+		c := caller{who, identity.TraceOf(who.Login, r)}
 		if err := s.admit(rt, r, c); err != nil {
+			s.note(c, "request", strings.TrimSpace(rt.pattern+" "+target(r)), catalog.AuditDenied, err)
 			s.fail(w, r, err)
 			return
 		}
-		if err := rt.handle(s, w, r, c); err != nil {
+		err = rt.handle(s, w, r, c)
+		if action, ok := deeds[rt.pattern]; ok {
+			s.note(c, action, target(r), catalog.AuditAllowed, err)
+		}
+		if err != nil {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// deeds are the audit log's names of what requests do that leaves no record by itself, as what
+// changes the catalog does.
+var deeds = map[string]string{
+	"POST " + api.PathImport:     "advisories-import",
+	"POST " + api.PathGC:         "gc",
+	"POST " + api.PathRetention:  "retention",
+	"POST " + api.PathKeysRotate: "keys-rotate",
+}
+
+// note tells the audit log of a request. One that was allowed and came to nothing has failed.
+func (s *Server) note(c caller, action, target, decision string, err error) {
+	rec := catalog.Record{At: s.o.Now(), Actor: c.Name, ActorID: c.ID, Action: action, Target: target, Decision: decision, Address: c.trace.Address, Request: c.trace.Request}
+	if err != nil {
+		rec.Why = err.Error()
+		if decision == catalog.AuditAllowed {
+			rec.Decision = catalog.AuditFailed
+		}
+	}
+	s.o.Audit.Note(rec)
+}
+
+// target is what a request is about, as its query says.
+func target(r *http.Request) string {
+	q := r.URL.Query()
+	for _, name := range []string{"repository", "principal", "name"} {
+		if v := q.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
 }
 
 // challenge asks for credentials, or for others.

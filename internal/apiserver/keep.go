@@ -192,7 +192,7 @@ func (s *Server) lock(w http.ResponseWriter, r *http.Request, c caller) error {
 	if lock&unlock != 0 || lock|unlock == 0 {
 		return oci.Errorf(oci.CodeQueryInvalid, "lock %.40q, unlock %.40q: expected one of write, delete, read and list, or more, each in one of them", q.Get("lock"), q.Get("unlock"))
 	}
-	now, err := s.o.Registry.Lock(r.Context(), repo, ref, lock, unlock)
+	now, err := s.o.Registry.Lock(r.Context(), c.by(), repo, ref, lock, unlock)
 	if err != nil {
 		return err
 	}

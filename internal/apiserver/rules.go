@@ -24,7 +24,7 @@ func (s *Server) setRules(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err != nil && len(source) <= rules.MaxDocument {
 		return oci.Errorf(oci.CodeManifestInvalid, "the request broke off after %d bytes; the rules are as before", len(source))
 	}
-	set, err := s.o.Catalog.PutRules(r.Context(), source)
+	set, err := s.o.Catalog.PutRules(r.Context(), source, c.act(s))
 	var wrong *rules.Error
 	if errors.As(err, &wrong) {
 		return &oci.Error{Code: oci.CodeManifestInvalid, Message: wrong.Error() + "; the rules are as before",

@@ -364,7 +364,7 @@ func (c *Catalog) PruneAudit(ctx context.Context, before time.Time, keep int64, 
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(ctx, `insert into settings (name, value) values ($1, $2) on conflict (name) do update set value = excluded.value`, auditAnchor, raw); err != nil {
+		if err := t.putSetting(ctx, auditAnchor, raw); err != nil {
 			return err
 		}
 		_, err = t.exec(ctx, `delete from audit where seq <= $1`, end.Seq)

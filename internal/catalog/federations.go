@@ -23,7 +23,8 @@ type Federation struct {
 // such principal.
 func (c *Catalog) PutFederation(ctx context.Context, f Federation, a Act) error {
 	a = c.actNow(a)
-	err := c.txAccess(ctx, func(t *tx) error {
+	detail := map[string]string{"issuer": f.Issuer, "audience": f.Audience, "rule": f.Rule}
+	err := c.txAccess(ctx, a, deed{action: "federation-set", of: f.Principal, target: f.Name, detail: detail}, func(t *tx) error {
 		once := 0
 		if f.Once {
 			once = 1
@@ -42,8 +43,8 @@ func (c *Catalog) PutFederation(ctx context.Context, f Federation, a Act) error 
 }
 
 // DeleteFederation forgets a federation. ErrNotFound if there is none of this name.
-func (c *Catalog) DeleteFederation(ctx context.Context, name string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error { return one(t.exec(ctx, `delete from federations where name = $1`, name)) })
+func (c *Catalog) DeleteFederation(ctx context.Context, name string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "federation-delete", target: name}, func(t *tx) error { return one(t.exec(ctx, `delete from federations where name = $1`, name)) })
 	if err != nil {
 		return fmt.Errorf("delete federation %q: %w", name, err)
 	}

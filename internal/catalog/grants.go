@@ -32,8 +32,8 @@ type Assigned struct {
 // Assign gives a principal a role within a scope, under a condition; to give it again sets the
 // condition anew. ErrNotFound if there is no such role, ErrConflict if there is no such
 // principal, ErrTooMany if it has as many as it may.
-func (c *Catalog) Assign(ctx context.Context, s Assigned, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) Assign(ctx context.Context, s Assigned, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "role-assign", of: s.Principal, detail: assignedDetail(s)}, func(t *tx) error {
 		if err := t.wantRole(ctx, s.Role); err != nil {
 			return err
 		}
@@ -59,6 +59,15 @@ func (c *Catalog) Assign(ctx context.Context, s Assigned, _ Act) error {
 	return nil
 }
 
+// assignedDetail is what the audit log tells of an assignment.
+func assignedDetail(s Assigned) any {
+	return struct {
+		Role      string `json:"role"`
+		Scope     string `json:"scope"`
+		Condition string `json:"condition,omitempty"`
+	}{s.Role, s.Scope.String(), s.Condition}
+}
+
 func (t *tx) wantRole(ctx context.Context, name string) error {
 	if _, ok := access.BuiltInRole(name); ok {
 		return nil
@@ -75,8 +84,8 @@ func (t *tx) wantRole(ctx context.Context, name string) error {
 
 // Unassign takes back Assign. ErrNotFound if it was not given, ErrLastOwner if nobody would
 // be left.
-func (c *Catalog) Unassign(ctx context.Context, s Assigned, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) Unassign(ctx context.Context, s Assigned, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "role-unassign", of: s.Principal, detail: assignedDetail(s)}, func(t *tx) error {
 		if err := one(t.exec(ctx, `delete from assignments where principal_id = $1 and role = $2 and scope = $3`, s.Principal, s.Role, s.Scope.Pattern)); err != nil {
 			return err
 		}

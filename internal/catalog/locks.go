@@ -80,7 +80,8 @@ func (l *Locked) Error() string {
 // SetLocks closes and opens what ref names in repo, a tag or a manifest, or repo itself if
 // ref is zero, and returns what is closed of it then. ErrNotFound if ref names nothing,
 // ErrNoRepository if not even repo exists.
-func (c *Catalog) SetLocks(ctx context.Context, repo oci.Repository, ref oci.Reference, lock, unlock Locks) (now Locks, err error) {
+func (c *Catalog) SetLocks(ctx context.Context, repo oci.Repository, ref oci.Reference, lock, unlock Locks, a Act) (now Locks, err error) {
+	a = c.actNow(a)
 	args := []any{repo.String(), int64(lock), int64(AllLocks &^ unlock)}
 	text := `update repositories set closed = (closed | $2) & $3 where name = $1 returning closed`
 	switch {
@@ -93,7 +94,13 @@ func (c *Catalog) SetLocks(ctx context.Context, repo oci.Repository, ref oci.Ref
 			where repository_id = (select id from repositories where name = $1) and manifest_id = (select id from manifests where digest = $4) returning closed`
 		args = append(args, ref.Digest.String())
 	}
-	err = c.tx(ctx, func(t *tx) error { return t.row(ctx, text, args...).Scan(&now) })
+	err = c.tx(ctx, func(t *tx) error {
+		if err := t.row(ctx, text, args...).Scan(&now); err != nil {
+			return err
+		}
+		what := (&Locked{Repo: repo, Ref: ref}).What()
+		return t.audit(ctx, a, "lock", what, map[string][]string{"lock": lock.Names(), "unlock": unlock.Names(), "now": now.Names()})
+	})
 	if errors.Is(err, ErrNotFound) {
 		err = c.noRepository(ctx, repo, err)
 	}

@@ -56,7 +56,7 @@ func TestLocks(t *testing.T) {
 			{oci.Reference{Digest: one.Digest}, catalog.LockDelete, []string{"delete"}},
 			{oci.Reference{Digest: two.Digest}, catalog.LockDelete, nil},
 		} {
-			equal(t, must(c.SetLocks(ctx, r, tc.ref, tc.lock, 0))(t), tc.lock)
+			equal(t, must(c.SetLocks(ctx, r, tc.ref, tc.lock, 0, catalog.Act{}))(t), tc.lock)
 			want := catalog.Locked{Repo: r, Ref: tc.ref, Lock: tc.lock}
 			before := must(c.TagHistory(ctx, r, "v1", 0, 0))(t)
 			for _, name := range tc.forbids {
@@ -67,7 +67,7 @@ func TestLocks(t *testing.T) {
 				}
 			}
 			equal(t, must(c.TagHistory(ctx, r, "v1", 0, 0))(t), before)
-			equal(t, must(c.SetLocks(ctx, r, tc.ref, 0, tc.lock))(t), catalog.Locks(0))
+			equal(t, must(c.SetLocks(ctx, r, tc.ref, 0, tc.lock, catalog.Act{}))(t), catalog.Locks(0))
 		}
 		// With all other locks each of them can be done.
 		refs := []oci.Reference{{}, {Tag: "v1"}, {Digest: one.Digest}, {Digest: two.Digest}}
@@ -77,7 +77,7 @@ func TestLocks(t *testing.T) {
 		}{{"push", catalog.LockWrite}, {"new tag", catalog.LockWrite}, {"move", catalog.LockWrite}, {"undo", catalog.LockWrite}, {"upload", catalog.LockWrite},
 			{"blob", catalog.LockWrite}, {"mount", catalog.LockWrite}, {"restore", catalog.LockWrite}, {"delete blob", catalog.LockDelete}, {"delete tag", catalog.LockDelete}, {"delete", catalog.LockDelete}} {
 			for _, ref := range refs {
-				if _, err := c.SetLocks(ctx, r, ref, catalog.AllLocks&^step.lock, step.lock); err != nil && ref.Tag == "" {
+				if _, err := c.SetLocks(ctx, r, ref, catalog.AllLocks&^step.lock, step.lock, catalog.Act{}); err != nil && ref.Tag == "" {
 					t.Fatal(err)
 				}
 			}
@@ -85,11 +85,11 @@ func TestLocks(t *testing.T) {
 				t.Errorf("%s without its lock: %v", step.name, err)
 			}
 		}
-		_, err := c.SetLocks(ctx, r, oci.Reference{Tag: "none"}, catalog.LockRead, 0)
+		_, err := c.SetLocks(ctx, r, oci.Reference{Tag: "none"}, catalog.LockRead, 0, catalog.Act{})
 		wantErr(t, err, catalog.ErrNotFound)
-		_, err = c.SetLocks(ctx, r, oci.Reference{Digest: digest("none")}, catalog.LockRead, 0)
+		_, err = c.SetLocks(ctx, r, oci.Reference{Digest: digest("none")}, catalog.LockRead, 0, catalog.Act{})
 		wantErr(t, err, catalog.ErrNotFound)
-		_, err = c.SetLocks(ctx, repo(t, "none"), oci.Reference{}, catalog.LockRead, 0)
+		_, err = c.SetLocks(ctx, repo(t, "none"), oci.Reference{}, catalog.LockRead, 0, catalog.Act{})
 		wantErr(t, err, catalog.ErrNoRepository)
 	})
 }
@@ -99,8 +99,8 @@ func TestLocksOutlastTheTrash(t *testing.T) {
 	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
 		ctx, r := t.Context(), repo(t, "a")
 		m := pushImage(t, c, r, "one", "v1", "v2")
-		must(c.SetLocks(ctx, r, oci.Reference{Tag: "v1"}, catalog.LockWrite, 0))(t)
-		must(c.SetLocks(ctx, r, oci.Reference{Digest: m.Digest}, catalog.LockRead, 0))(t)
+		must(c.SetLocks(ctx, r, oci.Reference{Tag: "v1"}, catalog.LockWrite, 0, catalog.Act{}))(t)
+		must(c.SetLocks(ctx, r, oci.Reference{Digest: m.Digest}, catalog.LockRead, 0, catalog.Act{}))(t)
 		ok(t, c.DeleteManifest(ctx, r, m.Digest, discarding()))
 		must(c.RestoreManifest(ctx, r, m.Digest, byAnn()))(t)
 		equal(t, must(c.Served(ctx, r, oci.Reference{Tag: "v1"}))(t).Closed, catalog.LockWrite|catalog.LockRead)
@@ -116,7 +116,7 @@ func TestReadLock(t *testing.T) {
 		m := pushImage(t, c, r, "one", "v1")
 		judge(t, c, m.Digest, policy.Allow, catalog.Counts{})
 		for _, ref := range []oci.Reference{{Tag: "v1"}, {Digest: m.Digest}, {}} {
-			must(c.SetLocks(ctx, r, ref, catalog.LockRead, 0))(t)
+			must(c.SetLocks(ctx, r, ref, catalog.LockRead, 0, catalog.Act{}))(t)
 			equal(t, *must(c.ReadLock(ctx, r, oci.Reference{Tag: "v1"}))(t), catalog.Locked{Repo: r, Ref: ref, Lock: catalog.LockRead})
 			equal(t, must(c.Served(ctx, r, oci.Reference{Tag: "v1"}))(t).Closed, catalog.LockRead)
 			b := must(c.Blob(ctx, r, m.Config.Digest))(t)
@@ -139,7 +139,7 @@ func TestListLock(t *testing.T) {
 		pushImage(t, c, b, "one", "v1")
 		hide := func(r oci.Repository, ref oci.Reference) {
 			t.Helper()
-			must(c.SetLocks(ctx, r, ref, catalog.LockList, 0))(t)
+			must(c.SetLocks(ctx, r, ref, catalog.LockList, 0, catalog.Act{}))(t)
 		}
 		tags := func(want ...string) {
 			t.Helper()

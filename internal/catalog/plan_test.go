@@ -89,8 +89,8 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	must(c.Blob(ctx, r, amd.Config.Digest))(t)
 	must(c.HeldBack(ctx, r, amd.Config.Digest, 0))(t)
 	for _, ref := range []oci.Reference{{}, {Tag: "v1"}, {Digest: amd.Digest}} {
-		must(c.SetLocks(ctx, r, ref, catalog.LockList, 0))(t)
-		must(c.SetLocks(ctx, r, ref, 0, catalog.LockList))(t)
+		must(c.SetLocks(ctx, r, ref, catalog.LockList, 0, catalog.Act{}))(t)
+		must(c.SetLocks(ctx, r, ref, 0, catalog.LockList, catalog.Act{}))(t)
 	}
 	must(c.ReadLock(ctx, r, oci.Reference{Tag: "v1"}))(t)
 	must(c.ReadLock(ctx, r, oci.Reference{Digest: amd.Digest}))(t)
@@ -227,7 +227,7 @@ func useAudit(t testing.TB, c *catalog.Catalog) {
 func useRules(t testing.TB, c *catalog.Catalog, r oci.Repository) {
 	t.Helper()
 	ctx := t.Context()
-	must(c.PutRules(ctx, []byte(`{immutable: [{repositories: "none"}], quotas: [{prefix: "", bytes: 10GiB, tags: 1000}]}`)))(t)
+	must(c.PutRules(ctx, []byte(`{immutable: [{repositories: "none"}], quotas: [{prefix: "", bytes: 10GiB, tags: 1000}]}`), catalog.Act{}))(t)
 	_, _, err := c.Rules(ctx)
 	ok(t, err)
 	must(c.Usage(ctx, "a"))(t)

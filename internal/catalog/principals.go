@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"pratique.dev/pratique/internal/access"
@@ -27,10 +28,31 @@ type Account struct {
 	Disabled  time.Time // since when; zero: it is not
 }
 
+// deed is what changes who may do what, as the audit log tells of it.
+type deed struct {
+	action string
+	of     string // the ID of the principal that it is about; "": of none
+	target string // what it is about else
+	detail any
+}
+
 // txAccess is tx for what changes who may do what.
-func (c *Catalog) txAccess(ctx context.Context, do func(*tx) error) error {
+func (c *Catalog) txAccess(ctx context.Context, a Act, d deed, do func(*tx) error) error {
+	a = c.actNow(a)
 	err := c.tx(ctx, func(t *tx) error {
+		target := d.target
+		if d.of != "" { // looked up before it may be gone
+			var name string
+			if err := t.row(ctx, `select name from principals where id = $1`, d.of).Scan(&name); err == nil {
+				target = strings.TrimSpace(name + " " + target)
+			} else if !errors.Is(asKnown(err), ErrNotFound) {
+				return err
+			}
+		}
 		if err := do(t); err != nil {
+			return err
+		}
+		if err := t.audit(ctx, a, d.action, target, d.detail); err != nil {
 			return err
 		}
 		return one(t.exec(ctx, `update counters set value = value + 1 where name = 'access'`))
@@ -69,7 +91,8 @@ func (c *Catalog) AccessVersion(ctx context.Context) (int64, error) {
 // ErrNotFound if there is no such scope map.
 func (c *Catalog) CreatePrincipal(ctx context.Context, p Account, a Act) error {
 	a = c.actNow(a)
-	err := c.txAccess(ctx, func(t *tx) error {
+	detail := map[string]string{"id": p.ID, "kind": string(p.Kind), "scopeMap": p.ScopeMap, "external": p.External}
+	err := c.txAccess(ctx, a, deed{action: "principal-create", target: p.Name, detail: detail}, func(t *tx) error {
 		if err := t.wantScopeMap(ctx, p.ScopeMap); err != nil {
 			return err
 		}
@@ -154,7 +177,7 @@ func (c *Catalog) Principals(ctx context.Context, kind access.Kind, prefix, afte
 // error. ErrNotFound if there is no such principal, ErrLastOwner if nobody would be left.
 func (c *Catalog) DisablePrincipal(ctx context.Context, id string, a Act) error {
 	a = c.actNow(a)
-	err := c.txAccess(ctx, func(t *tx) error {
+	err := c.txAccess(ctx, a, deed{action: "principal-disable", of: id}, func(t *tx) error {
 		if err := one(t.exec(ctx, `update principals set disabled_at = coalesce(disabled_at, $2) where id = $1`, id, a.Now.UnixMicro())); err != nil {
 			return err
 		}
@@ -167,8 +190,8 @@ func (c *Catalog) DisablePrincipal(ctx context.Context, id string, a Act) error 
 }
 
 // EnablePrincipal takes back DisablePrincipal. ErrNotFound if there is no such principal.
-func (c *Catalog) EnablePrincipal(ctx context.Context, id string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) EnablePrincipal(ctx context.Context, id string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "principal-enable", of: id}, func(t *tx) error {
 		return one(t.exec(ctx, `update principals set disabled_at = null where id = $1`, id))
 	})
 	if err != nil {
@@ -179,8 +202,8 @@ func (c *Catalog) EnablePrincipal(ctx context.Context, id string, _ Act) error {
 
 // SetScopeMap gives a repository token another scope map. ErrNotFound if there is no such
 // token or no such map.
-func (c *Catalog) SetScopeMap(ctx context.Context, id, scopeMap string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) SetScopeMap(ctx context.Context, id, scopeMap string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "principal-scope-map", of: id, detail: map[string]string{"scopeMap": scopeMap}}, func(t *tx) error {
 		if err := t.wantScopeMap(ctx, scopeMap); err != nil {
 			return err
 		}
@@ -194,8 +217,8 @@ func (c *Catalog) SetScopeMap(ctx context.Context, id, scopeMap string, _ Act) e
 
 // DeletePrincipal forgets a principal with its secrets, assignments and federations.
 // ErrNotFound if there is none, ErrLastOwner if nobody would be left.
-func (c *Catalog) DeletePrincipal(ctx context.Context, id string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) DeletePrincipal(ctx context.Context, id string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "principal-delete", of: id, detail: map[string]string{"id": id}}, func(t *tx) error {
 		if err := one(t.exec(ctx, `delete from principals where id = $1 and kind <> 'anonymous'`, id)); err != nil {
 			return err
 		}

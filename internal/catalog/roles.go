@@ -52,7 +52,7 @@ func byName[T any](ctx context.Context, c *Catalog, what, query, name string) (v
 }
 
 // PutRole keeps a role in place of the one of its name. ErrConflict if a built-in role has it.
-func (c *Catalog) PutRole(ctx context.Context, r access.Role, _ Act) error {
+func (c *Catalog) PutRole(ctx context.Context, r access.Role, a Act) error {
 	doc, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("put role %q: %w", r.Name, err)
@@ -60,7 +60,7 @@ func (c *Catalog) PutRole(ctx context.Context, r access.Role, _ Act) error {
 	if _, ok := access.BuiltInRole(r.Name); ok {
 		return fmt.Errorf("put role %q: it is built in: %w", r.Name, ErrConflict)
 	}
-	err = c.txAccess(ctx, func(t *tx) error {
+	err = c.txAccess(ctx, a, deed{action: "role-set", target: r.Name, detail: r}, func(t *tx) error {
 		_, err := t.exec(ctx, `insert into roles (name, doc) values ($1, $2) on conflict (name) do update set doc = excluded.doc`, r.Name, string(doc))
 		return err
 	})
@@ -71,8 +71,8 @@ func (c *Catalog) PutRole(ctx context.Context, r access.Role, _ Act) error {
 }
 
 // DeleteRole forgets a role. ErrNotFound if there is none, ErrConflict if it is assigned.
-func (c *Catalog) DeleteRole(ctx context.Context, name string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) DeleteRole(ctx context.Context, name string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "role-delete", target: name}, func(t *tx) error {
 		return t.deleteUnused(ctx, `delete from roles where name = $1`, `select count(*) from assignments where role = $1`, name)
 	})
 	if err != nil {
@@ -112,12 +112,12 @@ func (c *Catalog) ScopeMap(ctx context.Context, name string) (access.ScopeMap, e
 }
 
 // PutScopeMap keeps a scope map in place of the one of its name.
-func (c *Catalog) PutScopeMap(ctx context.Context, m access.ScopeMap, _ Act) error {
+func (c *Catalog) PutScopeMap(ctx context.Context, m access.ScopeMap, a Act) error {
 	doc, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("put scope map %q: %w", m.Name, err)
 	}
-	err = c.txAccess(ctx, func(t *tx) error {
+	err = c.txAccess(ctx, a, deed{action: "scope-map-set", target: m.Name, detail: m}, func(t *tx) error {
 		_, err := t.exec(ctx, `insert into scope_maps (name, doc) values ($1, $2) on conflict (name) do update set doc = excluded.doc`, m.Name, string(doc))
 		return err
 	})
@@ -128,8 +128,8 @@ func (c *Catalog) PutScopeMap(ctx context.Context, m access.ScopeMap, _ Act) err
 }
 
 // DeleteScopeMap forgets a scope map. ErrNotFound if there is none, ErrConflict if a token has it.
-func (c *Catalog) DeleteScopeMap(ctx context.Context, name string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) DeleteScopeMap(ctx context.Context, name string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "scope-map-delete", target: name}, func(t *tx) error {
 		return t.deleteUnused(ctx, `delete from scope_maps where name = $1`, `select count(*) from principals where scope_map = $1 and scope_map <> ''`, name)
 	})
 	if err != nil {
@@ -155,8 +155,8 @@ func (t *tx) wantScopeMap(ctx context.Context, name string) error {
 
 // AddMember makes a principal a member of a group; to do it again is no error. ErrNotFound if
 // there is no such group or it is none, ErrConflict if the member is not there or is a group.
-func (c *Catalog) AddMember(ctx context.Context, group, member string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) AddMember(ctx context.Context, group, member string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "group-add", of: group, detail: map[string]string{"member": member}}, func(t *tx) error {
 		var groups, members int
 		if err := t.row(ctx, `select count(*) from principals where id = $1 and kind = 'group'`, group).Scan(&groups); err != nil {
 			return err
@@ -180,8 +180,8 @@ func (c *Catalog) AddMember(ctx context.Context, group, member string, _ Act) er
 }
 
 // RemoveMember takes back AddMember. ErrNotFound if it is no member.
-func (c *Catalog) RemoveMember(ctx context.Context, group, member string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) RemoveMember(ctx context.Context, group, member string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "group-remove", of: group, detail: map[string]string{"member": member}}, func(t *tx) error {
 		return one(t.exec(ctx, `delete from members where group_id = $1 and principal_id = $2`, group, member))
 	})
 	if err != nil {

@@ -62,12 +62,22 @@ func (c *Catalog) Rules(ctx context.Context) (*rules.Rules, []byte, error) {
 
 // PutRules puts a document in place of the one before, and returns what it says. The error is
 // a *rules.Error if it is not one. It holds for every transaction that begins afterwards.
-func (c *Catalog) PutRules(ctx context.Context, source []byte) (*rules.Rules, error) {
+func (c *Catalog) PutRules(ctx context.Context, source []byte, a Act) (*rules.Rules, error) {
 	r, err := rules.Parse(source)
 	if err != nil {
 		return nil, err
 	}
-	return r, c.PutSetting(ctx, rulesSetting, source)
+	a = c.actNow(a)
+	err = c.tx(ctx, func(t *tx) error {
+		if err := t.putSetting(ctx, rulesSetting, source); err != nil {
+			return err
+		}
+		return t.audit(ctx, a, "rules-set", "", map[string]string{"document": string(source)})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("put rules: %w", err)
+	}
+	return r, nil
 }
 
 // rules returns the rules that hold in this transaction.

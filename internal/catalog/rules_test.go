@@ -15,7 +15,7 @@ import (
 // lay puts rules.
 func lay(t testing.TB, c *catalog.Catalog, source string) {
 	t.Helper()
-	must(c.PutRules(t.Context(), []byte(source)))(t)
+	must(c.PutRules(t.Context(), []byte(source), catalog.Act{}))(t)
 }
 
 // wantRefusal wants a refusal by a rule that says so.
@@ -42,7 +42,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("source %q", source)
 		}
 		var wrong *rules.Error
-		if _, err := c.PutRules(ctx, []byte("restore: soon")); !errors.As(err, &wrong) {
+		if _, err := c.PutRules(ctx, []byte("restore: soon"), catalog.Act{}); !errors.As(err, &wrong) {
 			t.Errorf("what is no document is kept: %v", err)
 		}
 		const document = "# ours\nrestore: 1h\n"

@@ -50,7 +50,7 @@ func (c *Catalog) AddSecret(ctx context.Context, s Secret, a Act) error {
 	if s.Kind == "" {
 		s.Kind = SecretPassword
 	}
-	err := c.txAccess(ctx, func(t *tx) error {
+	err := c.txAccess(ctx, a, deed{action: string(s.Kind) + "-add", of: s.Principal, detail: secretDetail(s.ID, s.Name, s.Expires)}, func(t *tx) error {
 		// The principal's row is held, so that two additions at once do not both find room.
 		if _, err := t.exec(ctx, `update principals set kind = kind where id = $1`, s.Principal); err != nil {
 			return err
@@ -75,6 +75,15 @@ func (c *Catalog) AddSecret(ctx context.Context, s Secret, a Act) error {
 		return fmt.Errorf("add secret %q: %w", s.ID, err)
 	}
 	return nil
+}
+
+// secretDetail is what the audit log tells of a secret.
+func secretDetail(id, name string, expires time.Time) any {
+	return struct {
+		ID      string    `json:"id"`
+		Name    string    `json:"name,omitempty"`
+		Expires time.Time `json:"expires,omitzero"`
+	}{id, name, expires.UTC()}
 }
 
 const secretColumns = `select s.id, s.principal_id, s.kind, s.name, s.hash, s.created_at, s.created_by, s.expires_at from secrets s `
@@ -109,7 +118,7 @@ func (c *Catalog) ExpireSecret(ctx context.Context, principal, id string, at tim
 			warned = days
 		}
 	}
-	err := c.txAccess(ctx, func(t *tx) error {
+	err := c.txAccess(ctx, a, deed{action: "secret-expire", of: principal, detail: secretDetail(id, "", at)}, func(t *tx) error {
 		return one(t.exec(ctx, `update secrets set expires_at = $3, warned = $4 where id = $1 and principal_id = $2`, id, principal, micros(at), warned))
 	})
 	if err != nil {
@@ -119,8 +128,8 @@ func (c *Catalog) ExpireSecret(ctx context.Context, principal, id string, at tim
 }
 
 // DeleteSecret forgets a secret. ErrNotFound if the principal has none by this ID.
-func (c *Catalog) DeleteSecret(ctx context.Context, principal, id string, _ Act) error {
-	err := c.txAccess(ctx, func(t *tx) error {
+func (c *Catalog) DeleteSecret(ctx context.Context, principal, id string, a Act) error {
+	err := c.txAccess(ctx, a, deed{action: "secret-delete", of: principal, detail: secretDetail(id, "", time.Time{})}, func(t *tx) error {
 		return one(t.exec(ctx, `delete from secrets where id = $1 and principal_id = $2`, id, principal))
 	})
 	if err != nil {

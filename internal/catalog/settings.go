@@ -17,15 +17,16 @@ func (c *Catalog) Setting(ctx context.Context, key string) ([]byte, error) {
 
 // PutSetting keeps value under key, in place of what was there.
 func (c *Catalog) PutSetting(ctx context.Context, key string, value []byte) error {
-	err := c.tx(ctx, func(t *tx) error {
-		_, err := t.exec(ctx, `insert into settings (name, value) values ($1, $2)
-			on conflict (name) do update set value = excluded.value`, key, notNil(value))
-		return err
-	})
-	if err != nil {
+	if err := c.tx(ctx, func(t *tx) error { return t.putSetting(ctx, key, value) }); err != nil {
 		return fmt.Errorf("put setting %q: %w", key, err)
 	}
 	return nil
+}
+
+func (t *tx) putSetting(ctx context.Context, key string, value []byte) error {
+	_, err := t.exec(ctx, `insert into settings (name, value) values ($1, $2)
+		on conflict (name) do update set value = excluded.value`, key, notNil(value))
+	return err
 }
 
 // PutSettingOnce keeps value under key unless something is there already, and returns

@@ -94,7 +94,7 @@ commands that fix them.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newGC(), newFsck(), newRebuild(), newBackup(), newRestore(), newVersion())
 	root.AddCommand(newRules(), newRetention(), newTags(), newTrash(), newLock(), newUnlock())
-	root.AddCommand(newPrincipal(), newSecret(), newPassword(), newRole(), newScopeMap(), newGroup(), newAccess(), newWhoami(), newKeys())
+	root.AddCommand(newPrincipal(), newSecret(), newPassword(), newRole(), newScopeMap(), newGroup(), newAccess(), newWhoami(), newKeys(), newAudit())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})

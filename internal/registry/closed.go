@@ -41,8 +41,8 @@ func (r *Registry) readLocked(ctx context.Context, repo oci.Repository, ref oci.
 
 // Lock closes and opens a repository, or what ref names in it if that is not zero, and returns
 // what is locked of it then.
-func (r *Registry) Lock(ctx context.Context, repo oci.Repository, ref oci.Reference, lock, unlock catalog.Locks) (catalog.Locks, error) {
+func (r *Registry) Lock(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference, lock, unlock catalog.Locks) (catalog.Locks, error) {
 	what := (&catalog.Locked{Repo: repo, Ref: ref}).What()
-	now, err := r.cat.SetLocks(ctx, repo, ref, lock, unlock)
+	now, err := r.cat.SetLocks(ctx, repo, ref, lock, unlock, r.act(by))
 	return now, known(err, oci.CodeManifestUnknown, what)
 }

@@ -49,7 +49,7 @@ func TestRetain(t *testing.T) {
 	r := New(cat, memblob.New(), Options{Now: clock, Judge: decide(cat, policy.Verdict{Decision: policy.Allow})})
 	if _, err := cat.PutRules(bg, []byte(`
 immutable: [{repositories: "**", tags: "gold"}]
-retention: [{name: r, repositories: "team/**", keepLast: 1, keepPulledWithin: 2d, untaggedAfter: 10d}]`)); err != nil {
+retention: [{name: r, repositories: "team/**", keepLast: 1, keepPulledWithin: 2d, untaggedAfter: 10d}]`), catalog.Act{}); err != nil {
 		t.Fatal(err)
 	}
 	day := func(n int) { at = now.AddDate(0, 0, n) }

@@ -19,7 +19,7 @@ func TestRestoreByRules(t *testing.T) {
 	for _, tc := range []struct{ document, want string }{
 		{"", "7d"}, {"restore: 1h", "1h"}, {"restore: 0s", "0s"},
 	} {
-		if _, err := cat.PutRules(bg, []byte(tc.document)); err != nil {
+		if _, err := cat.PutRules(bg, []byte(tc.document), catalog.Act{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := rules.Duration(r.act(pusher).Restore).String(); got != tc.want {
@@ -33,7 +33,7 @@ func TestRestoreByRules(t *testing.T) {
 func TestQuotaRefusesUploads(t *testing.T) {
 	cat := catalogtest.Open(t)
 	r := New(cat, memblob.New(), Options{})
-	if _, err := cat.PutRules(bg, []byte(`quotas: [{prefix: "team/", bytes: 10}]`)); err != nil {
+	if _, err := cat.PutRules(bg, []byte(`quotas: [{prefix: "team/", bytes: 10}]`), catalog.Act{}); err != nil {
 		t.Fatal(err)
 	}
 	push(t, r, app, "12345")

@@ -73,7 +73,7 @@ func TestReadLock(t *testing.T) {
 			blobs bool // are locked with it
 		}{{oci.Reference{Tag: "1"}, false}, {oci.Reference{Digest: p.Digest}, true}, {oci.Reference{}, true}} {
 			locked := (&catalog.Locked{Repo: app, Ref: tc.ref}).What()
-			if _, err := r.Lock(bg, app, tc.ref, catalog.LockRead, 0); err != nil {
+			if _, err := r.Lock(bg, pusher, app, tc.ref, catalog.LockRead, 0); err != nil {
 				t.Fatal(err)
 			}
 			_, err := r.Manifest(bg, everybody, app, oci.Reference{Tag: "1"})
@@ -95,11 +95,11 @@ func TestReadLock(t *testing.T) {
 					t.Errorf("mount with %s locked: %v, %v", locked, ok, err)
 				}
 			}
-			if _, err := r.Lock(bg, app, tc.ref, 0, catalog.LockRead); err != nil {
+			if _, err := r.Lock(bg, pusher, app, tc.ref, 0, catalog.LockRead); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := r.Lock(bg, app, oci.Reference{Digest: p.Digest}, catalog.LockRead, 0); err != nil {
+		if _, err := r.Lock(bg, pusher, app, oci.Reference{Digest: p.Digest}, catalog.LockRead, 0); err != nil {
 			t.Fatal(err)
 		}
 		push(t, r, app, "config")
@@ -108,7 +108,7 @@ func TestReadLock(t *testing.T) {
 		if _, err := readBlob(t, r, everybody, app, sum("config")); err != nil {
 			t.Errorf("a blob that another manifest names: %v", err)
 		}
-		_, err := r.Lock(bg, app, oci.Reference{Tag: "none"}, catalog.LockRead, 0)
+		_, err := r.Lock(bg, pusher, app, oci.Reference{Tag: "none"}, catalog.LockRead, 0)
 		wantCode(t, "Lock of no tag", err, oci.CodeManifestUnknown)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/blob/memblob"
+	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/catalog/catalogtest"
 	"pratique.dev/pratique/internal/registry"
 )
@@ -27,7 +28,7 @@ func TestRetainIfDue(t *testing.T) {
 	if last := ran(now); !last.IsZero() {
 		t.Errorf("without rules it ran at %v", last)
 	}
-	if _, err := cat.PutRules(ctx, []byte("retention: [{name: a, repositories: '**', keepLast: 1}]")); err != nil {
+	if _, err := cat.PutRules(ctx, []byte("retention: [{name: a, repositories: '**', keepLast: 1}]"), catalog.Act{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ at, want time.Duration }{{0, 0}, {23 * time.Hour, 0}, {24 * time.Hour, 24 * time.Hour}} {

@@ -330,7 +330,7 @@ func (p *parts) doors() (err error) {
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
 		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Audit: p.audit, Log: p.cfg.Log})
 	admins := admin.New(p.cat, admin.Options{NewSecret: identity.NewHashedSecret, ParseKey: identity.ParseKey, Reserved: []string{identity.RefreshUser}})
-	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Registry: p.registry, Identity: p.identity, Admin: admins, Reports: p.scanner,
+	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Audit: p.audit, Registry: p.registry, Identity: p.identity, Admin: admins, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
 	return nil
