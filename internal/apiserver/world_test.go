@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // world is the interface over a catalog in memory, with an owner.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	cat   *catalog.Catalog
 	ident *identity.Identity
 	s     *Server
@@ -37,7 +37,7 @@ type world struct {
 // login is whom a request is from; the zero login is nobody.
 type login struct{ name, secret string }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, cat: catalogtest.Open(t), now: time.Now().UTC().Truncate(time.Second)}
 	clock := func() time.Time { return w.now }
@@ -155,7 +155,7 @@ func (w *world) bearer(token, method, target string) *http.Response {
 	return rec.Result()
 }
 
-func readAll(t *testing.T, res *http.Response) string {
+func readAll(t testing.TB, res *http.Response) string {
 	t.Helper()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {

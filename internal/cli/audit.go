@@ -141,6 +141,7 @@ func newAuditExport() *cobra.Command {
 		conn  connection
 		after int64
 		file  string
+		out   = output{format: "json"}
 	)
 	c := &cobra.Command{
 		Use:   "export",
@@ -153,6 +154,9 @@ Exit codes: 0 all were written; 2 not all, and the message says from where to go
   pratique audit export --after 120000 --file more.jsonl`,
 		Args: takesNone,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if !out.json() {
+				return fmt.Errorf("--output %q: export writes lines of json alone; 'pratique audit list' prints a table", out.format)
+			}
 			cl, err := conn.client()
 			if err != nil {
 				return err
@@ -176,6 +180,7 @@ Exit codes: 0 all were written; 2 not all, and the message says from where to go
 		},
 	}
 	c.Flags().Int64Var(&after, "after", 0, "only records behind the one with this seq")
+	c.Flags().StringVarP(&out.format, "output", "o", "json", "how to write: json")
 	c.Flags().StringVar(&file, "file", "", "write to a file that is not there yet, instead of the standard output")
 	conn.register(c)
 	return c

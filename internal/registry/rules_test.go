@@ -66,7 +66,7 @@ func TestLockRefusesUploads(t *testing.T) {
 	r := New(cat, memblob.New(), Options{MaxOpenUploads: 1})
 	push(t, r, app, "12345")
 	id := begin(t, r)
-	if _, err := r.Lock(bg, app, oci.Reference{}, catalog.LockWrite, 0); err != nil {
+	if _, err := r.Lock(bg, pusher, app, oci.Reference{}, catalog.LockWrite, 0); err != nil {
 		t.Fatal(err)
 	}
 	wantCode(t, "finish", r.FinishUpload(bg, app, id, chunk(0, "abcdef"), sum("abcdef")), oci.CodeDenied)
