@@ -30,7 +30,7 @@ func (s *Server) images(w http.ResponseWriter, r *http.Request, c caller) error 
 	out := api.ImageList{Images: []api.Image{}, Next: next}
 	for _, l := range rows {
 		out.Images = append(out.Images, api.Image{Repository: l.Repo, Tag: l.Tag, Digest: l.Digest, MediaType: l.MediaType,
-			Size: l.Size, PushedAt: l.PushedAt, Decision: l.Decision, Counts: l.Counts, Locks: l.Locks.Names()})
+			Size: l.Size, PushedAt: l.PushedAt, Pulls: l.Pulls, Decision: l.Decision, Counts: l.Counts, Locks: l.Locks.Names()})
 	}
 	writeJSON(w, http.StatusOK, out)
 	return nil

@@ -23,6 +23,7 @@ type Listed struct {
 	PushedAt  time.Time
 	Decision  policy.Decision
 	Counts    Counts
+	Pulls     int64 // of the tag
 	Size      int64 // of the config and all layers, for an index of all its images
 	Locks     Locks // of the tag, its manifest and its repository together
 }
@@ -50,7 +51,7 @@ func (q ListQuery) wants(l Listed) bool {
 const maxLooked = 1000
 
 const listedColumns = `select r.name, t.name, m.digest, m.media_type, m.platforms, h.pushed_at, v.decision, v.counts, m.content_size,
-		r.closed | h.closed | t.closed
+		r.closed | h.closed | t.closed, t.pulls
 	from repositories r
 	join tags t on t.repository_id = r.id
 	join manifests m on m.id = t.manifest_id
@@ -108,7 +109,7 @@ func scanListed(r *sql.Rows) (Listed, error) {
 	var l Listed
 	var digest, platforms, counts string
 	var pushed, decision int64
-	err := r.Scan(&l.Repo, &l.Tag, &digest, &l.MediaType, &platforms, &pushed, &decision, &counts, &l.Size, &l.Locks)
+	err := r.Scan(&l.Repo, &l.Tag, &digest, &l.MediaType, &platforms, &pushed, &decision, &counts, &l.Size, &l.Locks, &l.Pulls)
 	if err != nil {
 		return l, err
 	}

@@ -226,16 +226,14 @@ func (t *tx) expire(ctx context.Context, e Expiry, a Act) (out Expired, err erro
 
 // Pull is that a manifest was pulled from a repository.
 type Pull struct {
-	Repo oci.Repository
-	Ref  oci.Reference // the tag or the digest that it was asked for by
-	At   time.Time
+	Repo  oci.Repository
+	Ref   oci.Reference // the tag or the digest that it was asked for by
+	At    time.Time     // the last time
+	Count int64         // how often
 }
 
-// PullGrain is the least time by which a pull is later than the last one that was noted.
-const PullGrain = 5 * time.Minute
-
-// NotePulls notes when manifests were last pulled, at the grain of PullGrain. What is there no more
-// is passed over. After a power cut the last ones may be forgotten.
+// NotePulls notes how often manifests were pulled, and when last. What is there no more is passed
+// over. After a power cut the last ones may be forgotten.
 func (c *Catalog) NotePulls(ctx context.Context, pulls []Pull) error {
 	err := c.txDerived(ctx, func(t *tx) error {
 		for _, p := range pulls {
@@ -251,19 +249,19 @@ func (c *Catalog) NotePulls(ctx context.Context, pulls []Pull) error {
 	return nil
 }
 
+// pulled is what a pull sets.
+const pulled = ` set pulls = pulls + $4, pulled_at = case when coalesce(pulled_at, 0) < $3 then $3 else pulled_at end
+	where repository_id = (select id from repositories where name = $1) and `
+
 func (t *tx) notePull(ctx context.Context, p Pull) error {
-	at, before := p.At.UnixMicro(), p.At.Add(-PullGrain).UnixMicro()
 	if p.Ref.Tag == "" {
-		_, err := t.exec(ctx, `update holdings set pulled_at = $3 where repository_id = (select id from repositories where name = $1)
-			and manifest_id = (select id from manifests where digest = $2) and coalesce(pulled_at, 0) <= $4`, p.Repo.String(), p.Ref.Digest.String(), at, before)
+		_, err := t.exec(ctx, `update holdings`+pulled+`manifest_id = (select id from manifests where digest = $2)`, p.Repo.String(), p.Ref.Digest.String(), p.At.UnixMicro(), p.Count)
 		return err
 	}
-	if _, err := t.exec(ctx, `update tags set pulled_at = $3 where repository_id = (select id from repositories where name = $1)
-		and name = $2 and coalesce(pulled_at, 0) <= $4`, p.Repo.String(), p.Ref.Tag, at, before); err != nil {
+	if _, err := t.exec(ctx, `update tags`+pulled+`name = $2`, p.Repo.String(), p.Ref.Tag, p.At.UnixMicro(), p.Count); err != nil {
 		return err
 	}
-	_, err := t.exec(ctx, `update holdings set pulled_at = $3 where repository_id = (select id from repositories where name = $1)
-		and manifest_id = (select manifest_id from tags where repository_id = (select id from repositories where name = $1) and name = $2)
-		and coalesce(pulled_at, 0) <= $4`, p.Repo.String(), p.Ref.Tag, at, before)
+	_, err := t.exec(ctx, `update holdings`+pulled+`manifest_id = (select manifest_id from tags
+		where repository_id = (select id from repositories where name = $1) and name = $2)`, p.Repo.String(), p.Ref.Tag, p.At.UnixMicro(), p.Count)
 	return err
 }

@@ -32,16 +32,18 @@ func TestPulls(t *testing.T) {
 			at, want time.Duration
 		}{
 			{byTag, 0, 0},
-			{byTag, catalog.PullGrain - 1000, 0},
-			{byTag, catalog.PullGrain, catalog.PullGrain},
-			{nothing, time.Hour, catalog.PullGrain},
+			{byTag, time.Minute, time.Minute},
+			{nothing, time.Hour, time.Minute},
 			{byDigest, time.Hour, time.Hour},
 			{byDigest, time.Minute, time.Hour}, // it comes late
 		} {
-			ok(t, c.NotePulls(ctx, []catalog.Pull{{Repo: repo(t, "other"), Ref: tc.ref, At: now.Add(10 * time.Hour)}, {Repo: r, Ref: tc.ref, At: now.Add(tc.at)}}))
+			ok(t, c.NotePulls(ctx, []catalog.Pull{{Repo: repo(t, "other"), Ref: tc.ref, At: now.Add(10 * time.Hour), Count: 1}, {Repo: r, Ref: tc.ref, At: now.Add(tc.at), Count: 3}}))
 			equal(t, pulled("a"), now.Add(tc.want))
 			equal(t, pulled("b"), now.Add(tc.want)) // the same manifest
 		}
+		listed, _, err := c.List(ctx, catalog.ListQuery{})
+		ok(t, err)
+		equal(t, []int64{listed[0].Pulls, listed[1].Pulls}, []int64{6, 0}) // by tag a twice three times
 	})
 }
 

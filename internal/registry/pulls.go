@@ -25,7 +25,13 @@ type pullName struct {
 // pulls notes in memory what is pulled, so that no pull waits for the catalog to write.
 type pulls struct {
 	mu   sync.Mutex
-	last map[pullName]time.Time
+	last map[pullName]pulledAt
+}
+
+// pulledAt is when something was pulled last, and how often since it was written down.
+type pulledAt struct {
+	at time.Time
+	n  int64
 }
 
 // note is called by every pull of a manifest that is served.
@@ -33,11 +39,11 @@ func (p *pulls) note(repo oci.Repository, ref oci.Reference, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == nil {
-		p.last = map[pullName]time.Time{}
+		p.last = map[pullName]pulledAt{}
 	}
 	n := pullName{repo, ref}
-	if _, ok := p.last[n]; ok || len(p.last) < maxPulls {
-		p.last[n] = at
+	if was, ok := p.last[n]; ok || len(p.last) < maxPulls {
+		p.last[n] = pulledAt{at, was.n + 1}
 	}
 }
 
@@ -47,8 +53,8 @@ func (p *pulls) take() []catalog.Pull {
 	p.last = nil
 	p.mu.Unlock()
 	out := make([]catalog.Pull, 0, len(last))
-	for n, at := range last {
-		out = append(out, catalog.Pull{Repo: n.repo, Ref: n.ref, At: at})
+	for n, p := range last {
+		out = append(out, catalog.Pull{Repo: n.repo, Ref: n.ref, At: p.at, Count: p.n})
 	}
 	return out
 }

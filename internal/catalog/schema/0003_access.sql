@@ -89,3 +89,7 @@ create index audit_actor on audit (actor, seq) where seq is not null;
 
 -- The seq of the last row that was chained.
 insert into counters (name, value) values ('audit', 0);
+
+-- How often it was pulled.
+alter table holdings add column pulls integer not null default 0;
+alter table tags add column pulls integer not null default 0;
