@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -37,12 +38,17 @@ type Options struct {
 	// the challenge as "service". Tokens of another issuer or service are refused.
 	// Default: "pratique" both.
 	Issuer, Service string
-	Lifetime        time.Duration    // of a token; default 5 minutes
-	RefreshLifetime time.Duration    // of a refresh token; default 3 hours
-	RotateKeys      time.Duration    // how long a signing key signs; default 7 days
-	Rates           *edge.Rates      // how often one may try; nil: as often as they like
-	Now             func() time.Time // default time.Now
-	Log             *slog.Logger     // default: discard
+	Lifetime        time.Duration // of a token; default 5 minutes
+	RefreshLifetime time.Duration // of a refresh token; default 3 hours
+	RotateKeys      time.Duration // how long a signing key signs; default 7 days
+	Rates           *edge.Rates   // how often one may try; nil: as often as they like
+	// Issuers sends the requests to issuers of identities; default one with timeouts. It is asked for https
+	// alone, http on this machine excepted.
+	Issuers http.RoundTripper
+	Entra   Entra            // whose service principals may log in by their own secrets; the zero Entra: nobody's
+	SignIn  SignIn           // where people sign in with a browser; the zero SignIn: nowhere
+	Now     func() time.Time // default time.Now
+	Log     *slog.Logger     // default: discard
 }
 
 // Bounds. A verified secret is remembered for at most rememberSecret, and no longer than
@@ -76,6 +82,8 @@ type Identity struct {
 	slow      chan struct{}
 	line      chan struct{} // who waits for slow, or has it
 	checks    singleflight.Group
+	issuers   *issuers
+	entra     chan struct{} // who asks Entra ID
 
 	mu   sync.Mutex
 	keys keys // as they were when last read
@@ -106,6 +114,8 @@ func New(cat *catalog.Catalog, o Options) *Identity {
 	}
 	i := &Identity{cat: cat, o: o, slow: make(chan struct{}, slowAtOnce), line: make(chan struct{}, slowAtOnce+slowWaiting),
 		secrets: newMemory[proven](maxRemembered), standings: newMemory[standing](maxRemembered), tokens: newMemory[verified](maxRemembered)}
+	i.issuers = newIssuers(o.Issuers, o.Now, o.Log)
+	i.entra = make(chan struct{}, entraAtOnce)
 	rand.Read(i.cacheKey[:]) // never fails (crypto/rand)
 	return i
 }

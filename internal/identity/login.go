@@ -41,7 +41,8 @@ func (l Login) Warning(now time.Time) string {
 // Authenticate returns who a name and secret prove, from an address. ErrUnauthenticated
 // if they prove nobody, an *edge.Limited if too many from there were wrong; any other
 // error, ErrBusy among them, means that it could not be told. A secret may be a refresh
-// token too, with RefreshUser or its owner as the name.
+// token too, with RefreshUser or its owner as the name, or a token of a federation's issuer, with
+// FederatedUser, RefreshUser or the principal as the name.
 //
 // Which work is done depends on what was presented and not on what is kept, so that
 // the time of a refusal does not tell whether the name exists.
@@ -52,7 +53,7 @@ func (i *Identity) Authenticate(ctx context.Context, name, secret string, from n
 	if l, ok, err := i.recall(ctx, name, secret); ok || err != nil {
 		return l, err
 	}
-	return i.try(name, from, func() (Login, error) { return i.authenticate(ctx, name, secret) })
+	return i.try(countedAs(name, secret), from, func() (Login, error) { return i.authenticate(ctx, name, secret) })
 }
 
 // try proves a name from an address, unless too much from there was wrong, and counts what came of it.
@@ -72,11 +73,7 @@ func (i *Identity) try(name string, from netip.Addr, prove func() (Login, error)
 
 func (i *Identity) authenticate(ctx context.Context, name, secret string) (Login, error) {
 	if isJWT(secret) {
-		l, err := i.Refreshed(ctx, secret)
-		if err == nil && name != RefreshUser && name != l.Name {
-			return Login{}, ErrUnauthenticated
-		}
-		return l, err
+		return i.byToken(ctx, name, secret)
 	}
 	if len(secret) > maxSecret {
 		return Login{}, ErrUnauthenticated
@@ -85,9 +82,15 @@ func (i *Identity) authenticate(ctx context.Context, name, secret string) (Login
 	if err != nil {
 		return Login{}, fmt.Errorf("authenticate: %w", err)
 	}
+	elsewhere, err := i.isEntras(ctx, name)
+	if err != nil {
+		return Login{}, fmt.Errorf("authenticate: %w", err)
+	}
 	key := i.rememberedAs(name, secret)
 	prove := func() (any, error) { return i.prove(context.WithoutCancel(ctx), key, name, secret, version) }
-	if isGenerated(secret) {
+	if elsewhere {
+		prove = func() (any, error) { return i.proveByEntra(context.WithoutCancel(ctx), key, name, secret, version) }
+	} else if isGenerated(secret) {
 		v, err := prove()
 		l, _ := v.(Login)
 		return l, err
@@ -100,6 +103,21 @@ func (i *Identity) authenticate(ctx context.Context, name, secret string) (Login
 		l, _ := r.Val.(Login)
 		return l, r.Err
 	}
+}
+
+// byToken returns who a token proves that came as a secret: one of ours to refresh, or an issuer's.
+func (i *Identity) byToken(ctx context.Context, name, token string) (Login, error) {
+	if !i.isOurs(token) {
+		if name == FederatedUser || name == RefreshUser {
+			name = ""
+		}
+		return i.exchange(ctx, name, token)
+	}
+	l, err := i.Refreshed(ctx, token)
+	if err == nil && name != RefreshUser && name != l.Name {
+		return Login{}, ErrUnauthenticated
+	}
+	return l, err
 }
 
 // recall returns what is remembered of a name and secret, false if nothing is. What was
