@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,16 @@ type tokenAnswer struct {
 	ExpiresIn    int       `json:"expires_in"`
 	IssuedAt     time.Time `json:"issued_at"`
 	RefreshToken string    `json:"refresh_token,omitempty"`
+	IssuedType   string    `json:"issued_token_type,omitempty"` // of a token exchange (RFC 8693, section 2.2.1)
 }
+
+// The grant of RFC 8693, and the types of tokens that it knows here.
+const (
+	grantExchange   = "urn:ietf:params:oauth:grant-type:token-exchange"
+	typeAccessToken = "urn:ietf:params:oauth:token-type:access_token"
+)
+
+var subjectTypes = []string{"", "urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token", typeAccessToken}
 
 // tokenRequest is what the token endpoint is asked.
 type tokenRequest struct {
@@ -34,11 +44,12 @@ type tokenRequest struct {
 	scopes  []string
 	offline bool   // a refresh token is wanted too
 	refresh string // that the request came with, and that it is answered with again
+	issued  string // the type that a token exchange is answered with
 }
 
 // token gives an access token for credentials: by GET with Basic ones, or by POST with one of
-// the OAuth2 grants password, refresh_token and client_credentials. Without credentials it
-// gives what the anonymous have been granted, if that is anything.
+// the OAuth2 grants password, refresh_token, client_credentials, authorization_code and
+// token-exchange. Without credentials it gives what the anonymous have been granted, if that is anything.
 func (s *server) token(w http.ResponseWriter, r *http.Request, _ call) error {
 	w.Header().Set("Cache-Control", "no-store")
 	q, err := s.tokenAsked(w, r)
@@ -64,7 +75,7 @@ func (s *server) token(w http.ResponseWriter, r *http.Request, _ call) error {
 		return err
 	}
 	answer := tokenAnswer{Token: t.Text, AccessToken: t.Text, TokenType: "Bearer", Scope: scopeText(t.Granted),
-		ExpiresIn: int(t.Expires.Sub(t.Issued).Seconds()), IssuedAt: t.Issued.UTC(), RefreshToken: q.refresh}
+		ExpiresIn: int(t.Expires.Sub(t.Issued).Seconds()), IssuedAt: t.Issued.UTC(), RefreshToken: q.refresh, IssuedType: q.issued}
 	if q.offline && q.refresh == "" && q.login.Kind != access.KindAnonymous {
 		fresh, err := s.ident.IssueRefresh(r.Context(), q.login)
 		if err != nil {
@@ -136,8 +147,14 @@ func (s *server) tokenForm(w http.ResponseWriter, r *http.Request) (tokenRequest
 		q.login, err = s.ident.Authenticate(ctx, identity.RefreshUser, q.refresh, from)
 	case "client_credentials":
 		q.login, err = s.clientCredentials(r, form)
+	case "authorization_code":
+		q.offline = true
+		q.login, err = s.ident.RedeemCode(ctx, form.Get("code"), form.Get("code_verifier"), form.Get("redirect_uri"), from)
+	case grantExchange:
+		q.offline, q.issued = true, typeAccessToken
+		q.login, err = s.exchange(r, form)
 	default:
-		return q, statusError{oci.Errorf(oci.CodeUnsupported, "grant_type %.40q is not supported; use password, refresh_token or client_credentials", grant), http.StatusBadRequest}
+		return q, statusError{oci.Errorf(oci.CodeUnsupported, "grant_type %.80q is not supported; use password, refresh_token, client_credentials, authorization_code or %s", grant, grantExchange), http.StatusBadRequest}
 	}
 	return q, err
 }
@@ -156,6 +173,17 @@ func (s *server) clientCredentials(r *http.Request, form url.Values) (identity.L
 		return s.basic(r)
 	}
 	return s.ident.Authenticate(r.Context(), form.Get("client_id"), form.Get("client_secret"), from)
+}
+
+// exchange is whom an issuer's token proves (RFC 8693, section 2.1).
+func (s *server) exchange(r *http.Request, form url.Values) (identity.Login, error) {
+	if t := form.Get("subject_token_type"); !slices.Contains(subjectTypes, t) {
+		return identity.Login{}, statusError{oci.Errorf(oci.CodeUnsupported, "subject_token_type %.80q is not supported; use %s", t, strings.Join(subjectTypes[1:], ", ")), http.StatusBadRequest}
+	}
+	if form.Has("actor_token") {
+		return identity.Login{}, statusError{oci.Errorf(oci.CodeUnsupported, "actor_token is not supported: nobody acts for another here"), http.StatusBadRequest}
+	}
+	return s.ident.Exchange(r.Context(), form.Get("subject_token"), edge.OriginOf(r).Addr)
 }
 
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
