@@ -127,6 +127,7 @@ type NewPrincipal struct {
 	Name, Description string
 	Kind              access.Kind
 	ScopeMap          string // of a token, which needs one
+	External          string // what an issuer calls it (catalog.Account)
 	NoSecret          bool   // none is made
 	Secret            NewSecret
 	Assign            *Assignment // its first role; nil: none
@@ -146,7 +147,7 @@ func (s *Service) Create(ctx context.Context, by Actor, n NewPrincipal) (Made, e
 	if err := s.checkNew(ctx, by, n); err != nil {
 		return Made{}, err
 	}
-	m := Made{Account: catalog.Account{Principal: access.Principal{ID: newID(), Kind: n.Kind, Name: n.Name}, Description: n.Description, ScopeMap: n.ScopeMap}}
+	m := Made{Account: catalog.Account{Principal: access.Principal{ID: newID(), Kind: n.Kind, Name: n.Name}, Description: n.Description, ScopeMap: n.ScopeMap, External: n.External}}
 	if n.Assign != nil {
 		// Everything that can be wrong with it is found before there is anything to take back.
 		if _, err := s.checkAssign(ctx, by, m.Account, *n.Assign); err != nil {

@@ -89,6 +89,11 @@ var routes = []route{
 	{"GET " + api.PathAudit, access.AuditRead, nil, nobody, (*Server).audit},
 	{"GET " + api.PathAuditExport, access.AuditRead, nil, nobody, (*Server).exportAudit},
 	{"GET " + api.PathAuditVerify, access.AuditRead, nil, nobody, (*Server).verifyAudit},
+	{"GET " + api.PathFederations, access.PrincipalsRead, nil, nobody, (*Server).federations},
+	{"PUT " + api.PathFederations, access.PrincipalsManage, nil, nobody, (*Server).putFederation},
+	{"DELETE " + api.PathFederations, access.PrincipalsManage, nil, nobody, (*Server).deleteFederation},
+	{"POST " + api.PathIssuerGroups, access.PrincipalsManage, nil, nobody, (*Server).issuerGroup},
+	{"POST " + api.PathFederationTest, access.PrincipalsRead, nil, nobody, (*Server).testToken},
 }
 
 // Needs lists what each kind of request needs.

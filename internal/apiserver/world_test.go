@@ -49,7 +49,7 @@ func newWorld(t testing.TB) *world {
 	}
 	w.owner = login{name, secret}
 	admins := admin.New(w.cat, admin.Options{NewSecret: identity.NewHashedSecret, ParseKey: identity.ParseKey,
-		Reserved: []string{identity.RefreshUser}, Now: clock})
+		Reserved: []string{identity.RefreshUser, identity.FederatedUser}, Now: clock})
 	w.s = New(Options{Catalog: w.cat, Registry: registry.New(w.cat, memblob.New(), registry.Options{Now: clock}), Identity: w.ident, Admin: admins,
 		Now: clock, Log: log, Ready: func() bool { return true }, Loading: func() *api.Progress { return nil }})
 	return w
