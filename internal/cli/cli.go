@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -41,6 +43,18 @@ func (e *exitError) Error() string {
 }
 
 func (e *exitError) Unwrap() error { return e.err }
+
+// helperName is what docker calls the program by as its credential helper.
+const helperName = "docker-credential-pratique"
+
+// Arguments are those of a command line for Run: without the program's name, which stands for a
+// command where it is that of docker's credential helper.
+func Arguments(argv []string) []string {
+	if len(argv) > 0 && strings.TrimSuffix(filepath.Base(argv[0]), ".exe") == helperName {
+		return append([]string{"docker-credential"}, argv[1:]...)
+	}
+	return argv[min(len(argv), 1):]
+}
 
 // Run executes a command line without the program's name and returns the exit code.
 // An interrupt or SIGTERM ends what is running in good order; a second one ends it at once.
@@ -95,6 +109,7 @@ commands that fix them.`,
 	root.AddCommand(newServe(), newShow(), newList(), newScan(), newAdvisories(), newGC(), newFsck(), newRebuild(), newBackup(), newRestore(), newVersion())
 	root.AddCommand(newRules(), newRetention(), newTags(), newTrash(), newLock(), newUnlock())
 	root.AddCommand(newPrincipal(), newSecret(), newPassword(), newRole(), newScopeMap(), newGroup(), newAccess(), newWhoami(), newKeys(), newAudit())
+	root.AddCommand(newFederation(), newLogin(), newLogout(), newDockerCredential())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})

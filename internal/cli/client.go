@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,8 +71,8 @@ func readClientConfig() (clientConfig, error) {
 	return c, nil
 }
 
-// client makes the client that the flags, the environment and the file describe. Without
-// a name and a secret there is no need to ask: no registry answers to nobody.
+// client makes the client that the flags, the environment and the file describe, or the login that is
+// kept. Without a name and a secret there is no need to ask: no registry answers to nobody.
 func (c *connection) client() (*api.Client, error) {
 	file, err := readClientConfig()
 	if err != nil {
@@ -81,10 +82,16 @@ func (c *connection) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if user == "" || password == "" {
-		return nil, errors.New("a name and a secret are needed: give --user and --password-file, or set PRATIQUE_USER and PRATIQUE_PASSWORD")
+	server := cmp.Or(c.server, os.Getenv("PRATIQUE_SERVER"), file.Server)
+	if user == "" && password == "" {
+		if server, user, password, err = keptLogin(context.Background(), server); err != nil {
+			return nil, err
+		}
 	}
-	server := cmp.Or(c.server, os.Getenv("PRATIQUE_SERVER"), file.Server, "http://127.0.0.1:5000")
+	if user == "" || password == "" {
+		return nil, errors.New("a name and a secret are needed: log in by 'pratique login', give --user and --password-file, or set PRATIQUE_USER and PRATIQUE_PASSWORD")
+	}
+	server = cmp.Or(server, "http://127.0.0.1:5000")
 	cl, err := api.NewClient(server, user, password, &http.Client{})
 	if err == nil && c.cmd != nil {
 		told := map[string]bool{}
@@ -142,6 +149,25 @@ func say(cmd *cobra.Command, out output, v any, format string, args ...any) erro
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...)
 	return err
+}
+
+// keptLogin returns what 'pratique login' keeps of a server, or of the one that was logged in to last
+// where none is named.
+func keptLogin(ctx context.Context, server string) (at, user, password string, err error) {
+	kept, err := readCredentials()
+	if err != nil {
+		return server, "", "", err
+	}
+	host := kept.Current
+	if server != "" {
+		host = hostOf(server)
+	}
+	s, ok, err := login(ctx, host)
+	if err != nil || !ok {
+		return server, "", "", err
+	}
+	// Not by another scheme than was logged in by: a secret that was given over https stays there.
+	return s.Server, s.User, s.Secret, nil
 }
 
 func (c *connection) credentials(file clientConfig) (user, password string, err error) {

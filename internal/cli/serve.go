@@ -28,6 +28,7 @@ type serveFlags struct {
 	trustedProxies         string
 	limits                 server.Limits
 	audit                  server.Audit
+	issuers                issuerFlags
 }
 
 func newServe() *cobra.Command {
@@ -61,6 +62,7 @@ Exit codes: 0 ended by a signal, in good order; 2 it could not start or had to s
 	c.Flags().DurationVar(&f.gcGrace, "gc-grace", registry.DefaultGrace, "how long content that no manifest needs is spared")
 	f.network(c)
 	f.auditing(c)
+	f.issuers.register(c)
 	return c
 }
 
@@ -112,7 +114,13 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return fmt.Errorf("--trusted-proxies: %w; expected networks and addresses with commas between", err)
 	}
 	f.audit.Syslog = cmp.Or(f.audit.Syslog, os.Getenv("PRATIQUE_AUDIT_SYSLOG"))
+	entra, signIn, err := f.issuers.read()
+	if err != nil {
+		return err
+	}
 	cfg := server.Config{
+		Entra:          entra,
+		SignIn:         signIn,
 		TLSCert:        cmp.Or(f.tlsCert, os.Getenv("PRATIQUE_TLS_CERT")),
 		TLSKey:         cmp.Or(f.tlsKey, os.Getenv("PRATIQUE_TLS_KEY")),
 		ACME:           f.authority(),

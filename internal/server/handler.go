@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pratique.dev/pratique/internal/api"
+	"pratique.dev/pratique/internal/web"
 )
 
 // handler sends each request to its door. What no door takes gets a plain 404.
@@ -27,6 +28,8 @@ func (p *parts) handler() http.Handler {
 			p.oci.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, "/api/"):
 			p.api.ServeHTTP(w, r)
+		case web.Serves(r.URL.Path):
+			p.web.ServeHTTP(w, r)
 		default:
 			// Answers of a few bytes, to bodies that nobody reads.
 			rc := http.NewResponseController(w)

@@ -31,6 +31,7 @@ import (
 	"pratique.dev/pratique/internal/registry"
 	"pratique.dev/pratique/internal/scan"
 	"pratique.dev/pratique/internal/upkeep"
+	"pratique.dev/pratique/internal/web"
 )
 
 // DefaultJudgeWait is how long a push waits for its verdict unless configured.
@@ -55,6 +56,8 @@ type Config struct {
 	ACME           edge.ACMEOptions
 	TrustedProxies edge.Proxies // whose forwarding headers are believed
 	Limits         Limits
+	Entra          identity.Entra  // whose service principals log in by their own secrets; zero: nobody's
+	SignIn         identity.SignIn // where people sign in with a browser; zero: nowhere
 	Version        string
 	Log            *slog.Logger
 	Started        func(Started) // called once, when the address is listened on and before the first answer
@@ -93,6 +96,7 @@ type parts struct {
 	audit    *audit.Log
 	api      *apiserver.Server
 	oci      http.Handler
+	web      http.Handler
 	url      *url.URL
 	tempDir  string
 	cert     certificate // nil: plain HTTP
@@ -109,6 +113,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		cfg.CollectEvery = DefaultCollectEvery
 	}
 	cfg.Limits = cfg.Limits.orDefault()
+	if err := cfg.SignIn.Check(); err != nil {
+		return fmt.Errorf("--oidc: %w", err)
+	}
+	if err := cfg.Entra.Check(); err != nil {
+		return fmt.Errorf("--entra: %w", err)
+	}
 	cert, err := certificateOf(cfg)
 	if err != nil {
 		return err
@@ -324,14 +334,15 @@ func (p *parts) doors() (err error) {
 		return err
 	}
 	rates := p.cfg.Limits.rates()
-	p.identity = identity.New(p.cat, identity.Options{Rates: rates, Log: p.cfg.Log})
+	p.identity = identity.New(p.cat, identity.Options{Rates: rates, Log: p.cfg.Log, Entra: p.cfg.Entra, SignIn: p.cfg.SignIn})
 	p.registry = registry.New(p.cat, p.store, registry.Options{Examiner: p.scanner, Judge: p.scanner, Explainer: explainer{p.scanner}, Audit: p.audit,
 		MaxTransfers: p.cfg.Limits.Transfers, MaxOpenUploads: p.cfg.Limits.OpenUploads, JudgeWait: p.cfg.JudgeWait, Grace: p.cfg.Grace, URL: p.url.String(), Log: p.cfg.Log})
 	p.oci = ociserver.New(p.registry, p.identity, ociserver.Options{ExternalURL: p.cfg.ExternalURL,
 		BodyTimeout: p.cfg.Limits.BodyTimeout, Rates: rates, Audit: p.audit, Log: p.cfg.Log})
-	admins := admin.New(p.cat, admin.Options{NewSecret: identity.NewHashedSecret, ParseKey: identity.ParseKey, Reserved: []string{identity.RefreshUser}})
+	admins := admin.New(p.cat, admin.Options{NewSecret: identity.NewHashedSecret, ParseKey: identity.ParseKey, Reserved: []string{identity.RefreshUser, identity.FederatedUser}})
 	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Audit: p.audit, Registry: p.registry, Identity: p.identity, Admin: admins, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
+	p.web = web.New(web.Options{Catalog: p.cat, Identity: p.identity, ExternalURL: p.cfg.ExternalURL, Issuer: p.cfg.SignIn.Issuer, Rates: rates, Log: p.cfg.Log})
 	return nil
 }
