@@ -23,7 +23,7 @@ RACE := ./internal/blob/... ./internal/catalog/... ./internal/edge/... ./interna
 # command=Debian package, for the tests.
 NEEDS := skopeo=skopeo podman=podman buildah=buildah debootstrap=debootstrap npm=npm rpm=rpm \
 	umoci=umoci /usr/sbin/dockerd=docker.io ctr=containerd docker=docker.io \
-	gcc=gcc mount=mount zstd=zstd '/usr/lib/postgresql/*/bin/initdb=postgresql'
+	gcc=gcc mount=mount zstd=zstd node=nodejs chromium=chromium '/usr/lib/postgresql/*/bin/initdb=postgresql'
 
 .PHONY: help
 help: ## list the targets
@@ -94,13 +94,20 @@ bench: build $(TOOLBIN)/.distribution $(TOOLBIN)/.trivy ## measure the figures o
 		$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 120m ./bench
 
 .PHONY: tools
-tools: $(TOOLBIN)/.clients $(TOOLBIN)/.acme $(TOOLBIN)/.artifacts $(TOOLBIN)/.cosign $(TOOLBIN)/.conformance $(TOOLBIN)/.lint ## build the test tools into the cache
+tools: $(TOOLBIN)/.clients $(TOOLBIN)/.acme $(TOOLBIN)/.artifacts $(TOOLBIN)/.cosign $(TOOLBIN)/.conformance $(TOOLBIN)/.lint $(CACHE)/issuers/.done ## build the test tools into the cache
 
 $(TOOLBIN)/.trivy: export GOEXPERIMENT = jsonv2
 # One stamp a group: a changed go.mod or go.sum builds its tools anew.
 $(TOOLBIN)/.%: tools/%/go.mod tools/%/go.sum
 	@mkdir -p $(TOOLBIN)
 	cd tools/$* && CGO_ENABLED=0 GOFLAGS=-buildvcs=false $(GO) build -trimpath -o $(TOOLBIN)/ tool
+	@touch $@
+
+# Issuers of identities, on Node.js. The lock file names no addresses: npm's own configuration does.
+$(CACHE)/issuers/.done: $(wildcard tools/issuers/*)
+	@mkdir -p $(CACHE)/issuers
+	cp tools/issuers/* $(CACHE)/issuers/
+	cd $(CACHE)/issuers && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .PHONY: clean
