@@ -30,6 +30,9 @@ func FailedLogin(r *http.Request, err error) (catalog.Record, bool) {
 	name, _, basic := r.BasicAuth()
 	if r.PostForm != nil && !basic {
 		name = r.PostForm.Get("username") + r.PostForm.Get("client_id")
+		if r.PostForm.Has("subject_token") {
+			name = FederatedUser // what a token says of itself before it is verified is nobody's name
+		}
 	} else if r.Header.Get("Authorization") == "" {
 		return catalog.Record{}, false
 	}
