@@ -343,6 +343,6 @@ func (p *parts) doors() (err error) {
 	p.api = apiserver.New(apiserver.Options{Catalog: p.cat, Audit: p.audit, Registry: p.registry, Identity: p.identity, Admin: admins, Reports: p.scanner,
 		Import: p.loader.imported, Collect: p.collectNow, Retain: p.retainNow, Loading: p.loader.progress, Ready: p.loader.isLoaded, TempDir: p.tempDir,
 		Version: p.cfg.Version, Now: time.Now, Log: p.cfg.Log, Rates: rates})
-	p.web = web.New(web.Options{Catalog: p.cat, Identity: p.identity, ExternalURL: p.cfg.ExternalURL, Issuer: p.cfg.SignIn.Issuer, Rates: rates, Log: p.cfg.Log})
+	p.web = web.New(web.Options{Audit: p.audit, Catalog: p.cat, Identity: p.identity, ExternalURL: p.cfg.ExternalURL, Issuer: p.cfg.SignIn.Issuer, Rates: rates, Log: p.cfg.Log})
 	return nil
 }

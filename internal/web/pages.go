@@ -62,6 +62,7 @@ func (s *server) callback(w http.ResponseWriter, r *http.Request, _ visitor) err
 	s.setCookie(w, r, signInCookie, "", 0)
 	if e := q.Get("error"); e != "" {
 		s.o.Log.InfoContext(r.Context(), "the issuer refused a sign-in", "error", clip(e, 80), "description", clip(q.Get("error_description"), 200))
+		s.note(r, identity.Login{}, catalog.AuditDenied, "the issuer refused: "+clip(e, 80))
 		return refusal{http.StatusForbidden, "The issuer did not sign you in (" + clip(e, 80) + ")."}
 	}
 	in, err := s.o.Identity.EndSignIn(r.Context(), c.Value, q.Get("state"), q.Get("code"))
@@ -73,6 +74,7 @@ func (s *server) callback(w http.ResponseWriter, r *http.Request, _ visitor) err
 		return err
 	}
 	s.setCookie(w, r, sessionCookie, t.Text, identity.SessionLifetime)
+	s.note(r, in.Login, catalog.AuditAllowed, "")
 	if in.Warning != "" {
 		// Shown at once: the next page does not know of it any more.
 		v := visitor{in.Login, t.Text}

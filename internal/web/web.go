@@ -9,7 +9,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"embed"
 	"errors"
 	"html/template"
@@ -43,8 +42,16 @@ type Options struct {
 	ExternalURL string
 	Issuer      string // at which people sign in; "": they cannot
 	Rates       *edge.Rates
+	Audit       Auditor      // hears of sign-ins; nil: nobody does
 	Log         *slog.Logger // default: discard
 }
+
+// Auditor takes in records. It must not wait.
+type Auditor interface{ Note(catalog.Record) }
+
+type noAuditor struct{}
+
+func (noAuditor) Note(catalog.Record) {}
 
 type server struct {
 	o     Options
@@ -63,6 +70,9 @@ func Serves(path string) bool {
 func New(o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Audit == nil {
+		o.Audit = noAuditor{}
 	}
 	o.ExternalURL = strings.TrimSuffix(o.ExternalURL, "/")
 	s := &server{o: o, mux: http.NewServeMux(), pages: map[string]*template.Template{}}
@@ -183,6 +193,12 @@ type refusal struct {
 // Error implements error.
 func (f refusal) Error() string { return f.said }
 
+// note tells the audit log of a sign-in.
+func (s *server) note(r *http.Request, l identity.Login, decision, why string) {
+	t := identity.TraceOf(l, r)
+	s.o.Audit.Note(catalog.Record{Actor: l.Name, ActorID: l.ID, Action: "sign-in", Decision: decision, Why: why, Address: t.Address, Request: t.Request})
+}
+
 // fail answers with an error. What is not meant for people stays in the log.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, v visitor, err error) {
 	var f refusal
@@ -197,11 +213,12 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, v visitor, err err
 		f = refusal{e.Status(), strings.ToUpper(e.Message[:1]) + e.Message[1:] + "."} // the program's own words, in ASCII
 	case errors.Is(err, identity.ErrUnauthenticated):
 		s.o.Log.InfoContext(r.Context(), "sign-in refused", "address", edge.OriginOf(r).Addr, "err", err)
+		s.note(r, v.Login, catalog.AuditDenied, "the sign-in was not completed, or took too long, or was used before")
 		f = refusal{http.StatusUnauthorized, "The sign-in was not completed, or took too long, or was used before. Begin again."}
 	case r.Context().Err() != nil:
 		f = refusal{http.StatusServiceUnavailable, "The request was broken off."}
 	default:
-		id := strings.ToLower(rand.Text()[:12])
+		id := edge.OriginOf(r).Request
 		s.o.Log.ErrorContext(r.Context(), "page failed", "request", id, "method", r.Method, "path", r.URL.Path, "err", err)
 		f = refusal{http.StatusInternalServerError, "This is a fault of the registry; its log has more under request " + id + "."}
 	}
