@@ -114,7 +114,7 @@ func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 		if err := t.row(ctx, `update blobs set touched_at = $2 where id = $1 returning size`, blob, a.Now.UnixMicro()).Scan(&size); err != nil {
 			return err
 		}
-		return t.use(ctx, r, -size, 0)
+		return t.use(ctx, r, used{bytes: -size})
 	})
 	if err != nil {
 		return fmt.Errorf("delete blob %s of %s: %w", d, repo, err)
@@ -179,7 +179,7 @@ func (t *tx) linkIf(ctx context.Context, repository, blob int64, now time.Time, 
 			if err := fits(add); err != nil {
 				return err
 			}
-			return t.use(ctx, repository, add.Bytes, 0)
+			return t.use(ctx, repository, used{bytes: add.Bytes})
 		}
 		n, err = t.exec(ctx, `update links set linked_at = $3 where repository_id = $1 and blob_id = $2`, repository, blob, now.UnixMicro())
 		if err != nil || n > 0 {

@@ -253,19 +253,20 @@ func (c *Catalog) AdoptBlob(ctx context.Context, d oci.Digest, size int64, now t
 
 // Usage is what a repository holds, as it is written down and as it is counted.
 type Usage struct {
-	Repo                  string
-	Bytes, Tags           int64
-	CountBytes, CountTags int64 // as counted
-	id                    int64
+	Repo                                  string
+	Bytes, Tags, Manifests                int64
+	CountBytes, CountTags, CountManifests int64 // as counted
+	id                                    int64
 }
 
 // Usages recounts up to limit repositories behind the one with id after, and returns those
 // whose written usage is not what is counted; next is the after of the next page, 0 at the
 // end. With mend the count is written down.
 func (c *Catalog) Usages(ctx context.Context, after int64, limit int, mend bool) (wrong []Usage, next int64, err error) {
-	const counted = `select r.id, r.name, coalesce(u.bytes, 0), coalesce(u.tags, 0),
+	const counted = `select r.id, r.name, coalesce(u.bytes, 0), coalesce(u.tags, 0), coalesce(u.manifests, 0),
 			(select coalesce(sum(b.size), 0) from links l join blobs b on b.id = l.blob_id where l.repository_id = r.id),
-			(select count(*) from tags t where t.repository_id = r.id)
+			(select count(*) from tags t where t.repository_id = r.id),
+			(select count(*) from holdings h where h.repository_id = r.id)
 		from repositories r left join usage u on u.repository_id = r.id where r.id > $1 order by r.id limit $2`
 	err = c.tx(ctx, func(t *tx) error {
 		wrong, next = nil, 0
@@ -273,9 +274,9 @@ func (c *Catalog) Usages(ctx context.Context, after int64, limit int, mend bool)
 		rows, err := t.query(ctx, counted, after, page(limit))
 		err = each(func(r *sql.Rows) error {
 			var u Usage
-			err := r.Scan(&u.id, &u.Repo, &u.Bytes, &u.Tags, &u.CountBytes, &u.CountTags)
+			err := r.Scan(&u.id, &u.Repo, &u.Bytes, &u.Tags, &u.Manifests, &u.CountBytes, &u.CountTags, &u.CountManifests)
 			next = u.id
-			if seen++; u.Bytes != u.CountBytes || u.Tags != u.CountTags {
+			if seen++; u.Bytes != u.CountBytes || u.Tags != u.CountTags || u.Manifests != u.CountManifests {
 				wrong = append(wrong, u)
 			}
 			return err
@@ -287,8 +288,9 @@ func (c *Catalog) Usages(ctx context.Context, after int64, limit int, mend bool)
 			if err != nil || !mend {
 				break
 			}
-			_, err = t.exec(ctx, `insert into usage (repository_id, bytes, tags) values ($1, $2, $3)
-				on conflict (repository_id) do update set bytes = excluded.bytes, tags = excluded.tags`, u.id, u.CountBytes, u.CountTags)
+			_, err = t.exec(ctx, `insert into usage (repository_id, bytes, tags, manifests) values ($1, $2, $3, $4)
+				on conflict (repository_id) do update set bytes = excluded.bytes, tags = excluded.tags, manifests = excluded.manifests`,
+				u.id, u.CountBytes, u.CountTags, u.CountManifests)
 		}
 		return err
 	})

@@ -71,7 +71,7 @@ func (t *tx) deleteManifest(ctx context.Context, repo oci.Repository, d oci.Dige
 	if err := t.dropUnheld(ctx, manifest); err != nil {
 		return err
 	}
-	return t.use(ctx, repository, 0, -int64(len(tags)))
+	return t.use(ctx, repository, used{tags: -int64(len(tags)), manifests: -1})
 }
 
 // untagAll removes all tags that name a manifest, and returns them; the caller counts them out.
@@ -153,5 +153,5 @@ func (t *tx) deleteTag(ctx context.Context, repo oci.Repository, tag string, a A
 	if err := t.moved(ctx, repository, a, Move{Kind: MoveUntag, Tag: tag, Digest: named[0]}); err != nil {
 		return err
 	}
-	return t.use(ctx, repository, 0, -1)
+	return t.use(ctx, repository, used{tags: -1})
 }

@@ -85,7 +85,7 @@ func (t *tx) pruneLinks(ctx context.Context, old []LinkMark, before time.Time, r
 		freed[m.repository] += size
 	}
 	for _, r := range slices.Sorted(maps.Keys(freed)) {
-		if err := t.use(ctx, r, -freed[r], 0); err != nil {
+		if err := t.use(ctx, r, used{bytes: -freed[r]}); err != nil {
 			return err
 		}
 	}

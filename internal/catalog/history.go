@@ -87,15 +87,18 @@ func (t *tx) auditMoves(ctx context.Context, a Act, repo string, moves []Move) e
 	}{first.Digest.String(), tags})
 }
 
-// use counts bytes and tags that came to a repository, or with less than 0 left it. It is the
-// last that a transaction does to a repository, whose other pushes wait for its end on
-// PostgreSQL.
-func (t *tx) use(ctx context.Context, repository, bytes, tags int64) error {
-	if bytes == 0 && tags == 0 {
+// used is what came to a repository, or with less than 0 left it.
+type used struct{ bytes, tags, manifests int64 }
+
+// use counts what came to a repository. It is the last that a transaction does to a
+// repository, whose other pushes wait for its end on PostgreSQL.
+func (t *tx) use(ctx context.Context, repository int64, u used) error {
+	if u == (used{}) {
 		return nil
 	}
-	_, err := t.exec(ctx, `insert into usage (repository_id, bytes, tags) values ($1, $2, $3)
-		on conflict (repository_id) do update set bytes = usage.bytes + excluded.bytes, tags = usage.tags + excluded.tags`, repository, bytes, tags)
+	_, err := t.exec(ctx, `insert into usage (repository_id, bytes, tags, manifests) values ($1, $2, $3, $4)
+		on conflict (repository_id) do update set bytes = usage.bytes + excluded.bytes, tags = usage.tags + excluded.tags,
+			manifests = usage.manifests + excluded.manifests`, repository, u.bytes, u.tags, u.manifests)
 	return err
 }
 
@@ -285,7 +288,7 @@ func (t *tx) pointBack(ctx context.Context, repository, manifest int64, tag stri
 		if err := t.fits(ctx, repository, rules.Usage{Tags: 1}); err != nil {
 			return err
 		}
-		return t.use(ctx, repository, 0, 1)
+		return t.use(ctx, repository, used{tags: 1})
 	}
 	return nil
 }

@@ -175,8 +175,9 @@ func (t *tx) remake(ctx context.Context, m Remade) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(ctx, `insert into holdings (repository_id, manifest_id, pushed_at, pushed_by) values ($1, $2, $3, $4)
-		on conflict (repository_id, manifest_id) do nothing`, repository, id, m.PushedAt.UnixMicro(), m.PushedBy); err != nil {
+	made, err := t.exec(ctx, `insert into holdings (repository_id, manifest_id, pushed_at, pushed_by) values ($1, $2, $3, $4)
+		on conflict (repository_id, manifest_id) do nothing`, repository, id, m.PushedAt.UnixMicro(), m.PushedBy)
+	if err != nil {
 		return err
 	}
 	d := m.Manifest.Digest
@@ -195,7 +196,7 @@ func (t *tx) remake(ctx context.Context, m Remade) error {
 			return err
 		}
 	}
-	return t.use(ctx, repository, 0, int64(len(m.Tags)))
+	return t.use(ctx, repository, used{tags: int64(len(m.Tags)), manifests: made})
 }
 
 // remakeBlobs lists the blobs of a manifest as its repository's, and returns their size

@@ -30,6 +30,7 @@ var mayScan = []string{
 	"select 0, r.name",                                   // for a snapshot of all
 	"select count(*), coalesce(sum(size), 0) from blobs", // before all of them are read
 	"with wanted",                                        // the scan is of the values in the statement
+	"limit 1000) o",                                      // of what was chosen within the statement
 }
 
 // A statement that reads a whole table is fine in a test and not with a million images.
@@ -94,6 +95,7 @@ func useEverything(t testing.TB, c *catalog.Catalog) {
 	}
 	must(c.ReadLock(ctx, r, oci.Reference{Tag: "v1"}))(t)
 	must(c.ReadLock(ctx, r, oci.Reference{Digest: amd.Digest}))(t)
+	useAttributes(t, c, r, amd.Digest)
 	must(c.Tags(ctx, r, "", 0))(t)
 	must(c.Repositories(ctx, "", 0))(t)
 	_, _, err := c.Referrers(ctx, r, amd.Digest, catalog.ReferrerPage{})

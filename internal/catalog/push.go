@@ -130,7 +130,11 @@ func (t *tx) putTags(ctx context.Context, repository, manifest int64, m NewManif
 	if err := t.fits(ctx, repository, rules.Usage{Tags: made}); err != nil {
 		return err
 	}
-	return t.use(ctx, repository, 0, made)
+	u := used{tags: made}
+	if created {
+		u.manifests = 1
+	}
+	return t.use(ctx, repository, u)
 }
 
 // The blobs and the manifests of a repository that are on a list. Were it not told by "cross

@@ -223,7 +223,7 @@ func (t *tx) restore(ctx context.Context, repo oci.Repository, d oci.Digest, a A
 	if err := t.fits(ctx, repository, add); err != nil {
 		return out, err
 	}
-	return out, t.use(ctx, repository, 0, add.Tags)
+	return out, t.use(ctx, repository, used{tags: add.Tags, manifests: 1})
 }
 
 // PurgeManifest removes a manifest from the trash of repo for good. ErrNotFound if it is not

@@ -323,7 +323,8 @@ func (c *checker) usage(ctx context.Context) error {
 		}
 		for _, u := range wrong {
 			c.found(Problem{Kind: KindUsage, Repaired: c.o.Repair,
-				Detail: fmt.Sprintf("%s: %d bytes and %d tags are written down, %d and %d counted", u.Repo, u.Bytes, u.Tags, u.CountBytes, u.CountTags)})
+				Detail: fmt.Sprintf("%s: %d bytes, %d tags and %d manifests are written down, %d, %d and %d counted",
+					u.Repo, u.Bytes, u.Tags, u.Manifests, u.CountBytes, u.CountTags, u.CountManifests)})
 		}
 		if next == 0 {
 			return nil

@@ -93,3 +93,13 @@ insert into counters (name, value) values ('audit', 0);
 -- How often it was pulled.
 alter table holdings add column pulls integer not null default 0;
 alter table tags add column pulls integer not null default 0;
+
+-- Lists of tags by time, and what is locked of them.
+create index tags_moved on tags (repository_id, moved_at, name);
+create index tags_closed on tags (repository_id, closed) where closed > 0;
+
+-- How many manifests a repository holds.
+alter table usage add column manifests integer not null default 0;
+insert into usage (repository_id, bytes, tags)
+	select r.id, 0, 0 from repositories r where not exists (select 1 from usage u where u.repository_id = r.id);
+update usage set manifests = (select count(*) from holdings h where h.repository_id = usage.repository_id);
