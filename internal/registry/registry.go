@@ -230,9 +230,21 @@ const maxLooked = 20_000
 // fewer than the limit, even none, though others follow. A full page's next is the last name in it: what
 // the caller may not see is not told by where a page ends.
 func (r *Registry) Repositories(ctx context.Context, by Caller, after string, limit int) (names []string, next string, err error) {
+	return listed(by, after, limit, func(after string, limit int) ([]catalog.NamedRepository, error) {
+		names, err := r.cat.Repositories(ctx, after, limit)
+		page := make([]catalog.NamedRepository, len(names))
+		for i, n := range names {
+			page[i].Name = n
+		}
+		return page, err
+	})
+}
+
+// listed takes from the pages that more gives those that the caller may see and that are not empty.
+func listed(by Caller, after string, limit int, more func(after string, limit int) ([]catalog.NamedRepository, error)) (names []string, next string, err error) {
 	all := by.was(access.CatalogList, oci.Repository{})
 	for looked := 0; looked < maxLooked; {
-		page, err := r.cat.Repositories(ctx, after, limit+1)
+		page, err := more(after, limit+1)
 		if err != nil {
 			return nil, "", err
 		}
@@ -243,9 +255,9 @@ func (r *Registry) Repositories(ctx context.Context, by Caller, after string, li
 				}
 				return names, after, nil
 			}
-			after = n
-			if all || by.sees(n) {
-				names = append(names, n)
+			after = n.Name
+			if !n.Empty && (all || by.sees(n.Name)) {
+				names = append(names, n.Name)
 			}
 		}
 		if len(page) <= limit {
