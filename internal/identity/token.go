@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -98,10 +99,36 @@ func (i *Identity) sign(ctx context.Context, l Login, audience string, lifetime 
 	if err != nil {
 		return Token{}, fmt.Errorf("sign token of %q: %w", l.Name, err)
 	}
-	if t.Text, err = jwt.Signed(k).Claims(c).Serialize(); err != nil {
+	if t.Text, err = serialize(k, c); err != nil {
 		return Token{}, fmt.Errorf("sign token of %q: %w", l.Name, err)
 	}
 	return t, nil
+}
+
+// serialize signs claims. Their JSON is in ASCII, and without what would give "-" or "_" in
+// base64url: Azure's SDK for Go reads the end of a refresh token with the other alphabet
+// (azcontainerregistry, getJWTExpireTime).
+func serialize(k jose.Signer, c claims) (string, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, r := range string(raw) {
+		if r > 0xffff {
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		} else if r >= 0x7e || r == '?' || r == '>' {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	signed, err := k.Sign([]byte(b.String()))
+	if err != nil {
+		return "", err
+	}
+	return signed.CompactSerialize()
 }
 
 // bounded leaves out claims that are too large to be carried; conditions that ask for them

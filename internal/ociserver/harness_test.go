@@ -108,6 +108,12 @@ func (s *syncBuffer) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldBy(t, httptest.NewServer, ociserver.Options{})
+}
+
+// newWorldBy is newWorld with a server of another sort.
+func newWorldBy(t testing.TB, serve func(http.Handler) *httptest.Server, o ociserver.Options) *world {
+	t.Helper()
 	w := &world{t: t, cat: catalogtest.Open(t), dir: t.TempDir(), log: &syncBuffer{}}
 	store, err := fileblob.New(w.dir)
 	if err != nil {
@@ -124,7 +130,8 @@ func newWorld(t testing.TB) *world {
 	w.reg = registry.New(w.cat, store, registry.Options{Judge: w.judge, URL: "https://registry.example", Log: log,
 		Explainer: explainer{{ID: "CVE-2021-44228", Package: "log4j-core", Version: "2.14.1", Fixed: "2.17.1", Severity: "critical",
 			Exploited: true, Fix: "mvn versions:use-dep-version -Dincludes=org.apache.logging.log4j:log4j-core -DdepVersion=2.17.1"}}})
-	srv := httptest.NewServer(ociserver.New(w.reg, w.ident, ociserver.Options{Log: log}))
+	o.Log = log
+	srv := serve(ociserver.New(w.reg, w.ident, o))
 	t.Cleanup(srv.Close)
 	w.url, w.http = srv.URL, srv.Client()
 	return w

@@ -5,7 +5,7 @@ import "pratique.dev/pratique/internal/access"
 // requests says in words what a kind of request is.
 var requests = [kinds]string{
 	kindPing:           "GET /v2/",
-	kindToken:          "GET, POST /v2/token",
+	kindToken:          "GET, POST /v2/token, /oauth2/token",
 	kindCatalog:        "GET /v2/_catalog",
 	kindTags:           "GET /v2/NAME/tags/list",
 	kindReferrers:      "GET /v2/NAME/referrers/DIGEST",
@@ -21,6 +21,19 @@ var requests = [kinds]string{
 	kindUploadAppend:   "PATCH /v2/NAME/blobs/uploads/ID",
 	kindUploadFinish:   "PUT /v2/NAME/blobs/uploads/ID",
 	kindUploadCancel:   "DELETE /v2/NAME/blobs/uploads/ID",
+
+	kindExchange:            "POST /oauth2/exchange",
+	kindACRCatalog:          "GET /acr/v1/_catalog",
+	kindACRRepositoryGet:    "GET /acr/v1/NAME",
+	kindACRRepositoryPatch:  "PATCH /acr/v1/NAME",
+	kindACRRepositoryDelete: "DELETE /acr/v1/NAME",
+	kindACRTags:             "GET /acr/v1/NAME/_tags",
+	kindACRTagGet:           "GET /acr/v1/NAME/_tags/TAG",
+	kindACRTagPatch:         "PATCH /acr/v1/NAME/_tags/TAG",
+	kindACRTagDelete:        "DELETE /acr/v1/NAME/_tags/TAG",
+	kindACRManifests:        "GET /acr/v1/NAME/_manifests",
+	kindACRManifestGet:      "GET /acr/v1/NAME/_manifests/DIGEST",
+	kindACRManifestPatch:    "PATCH /acr/v1/NAME/_manifests/DIGEST",
 }
 
 // Needs lists what each kind of request needs.

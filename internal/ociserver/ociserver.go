@@ -1,7 +1,9 @@
 // Package ociserver speaks the OCI distribution protocol (distribution-spec 1.1) under
-// /v2/, with Docker's token endpoint at /v2/token. It translates requests to calls of
-// registry and identity, and their errors to the specification's codes; it holds no
-// rules of its own beyond which permission a kind of request needs.
+// /v2/, with Docker's token endpoint at /v2/token, and what Azure Container Registry's
+// clients ask besides: /oauth2/token, /oauth2/exchange and the attributes under /acr/v1/. It
+// translates requests to calls of registry and identity, and their errors to the
+// specification's codes; it holds no rules of its own beyond which permission a kind of
+// request needs.
 //
 // # Headers of this registry
 //
@@ -22,7 +24,9 @@
 // 4 KiB/s on average. An answer must be taken at 32 KiB/s on average, after two minutes'
 // grace. How many uploads are received at once is
 // registry.Options.MaxTransfers, how many may be open registry.Options.MaxOpenUploads,
-// how many large manifests are held at once Options.LargeManifests, how often one may ask Options.Rates (429). A push names at most 100 tags (414).
+// how many large manifests are held at once Options.LargeManifests, how often one may ask
+// Options.Rates (429). A push names at most 100 tags (414). A change of attributes has at most
+// 4 KiB (413), a page of manifests with theirs 100 entries.
 package ociserver
 
 import (
@@ -71,7 +75,8 @@ type server struct {
 	in, out places // of large manifests
 }
 
-// New returns the handler of everything under /v2/. It must get the path as the client
+// New returns the handler of everything under /v2/ and /acr/, and of /oauth2/token and
+// /oauth2/exchange. It must get the path as the client
 // sent it: a mux that cleans paths would redirect.
 func New(reg *registry.Registry, ident *identity.Identity, o Options) http.Handler {
 	if o.BodyTimeout <= 0 {
@@ -113,6 +118,18 @@ const (
 	kindUploadAppend
 	kindUploadFinish
 	kindUploadCancel
+	kindExchange
+	kindACRCatalog
+	kindACRRepositoryGet
+	kindACRRepositoryPatch
+	kindACRRepositoryDelete
+	kindACRTags
+	kindACRTagGet
+	kindACRTagPatch
+	kindACRTagDelete
+	kindACRManifests
+	kindACRManifestGet
+	kindACRManifestPatch
 	kinds // how many there are
 )
 
@@ -146,6 +163,19 @@ var rules = [kinds]rule{
 	kindUploadAppend:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadAppend},
 	kindUploadFinish:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadFinish},
 	kindUploadCancel:   {permissions: []access.Permission{access.RepositoryPush, access.RepositorySign}, handle: (*server).uploadCancel},
+
+	kindExchange:            {public: true, handle: (*server).acrExchange},
+	kindACRCatalog:          {listing: true, handle: (*server).acrCatalog},
+	kindACRRepositoryGet:    {permissions: []access.Permission{access.RepositoryList}, handle: (*server).acrRepository},
+	kindACRRepositoryPatch:  {permissions: []access.Permission{access.RepositoryLock}, handle: (*server).acrRepositoryPatch},
+	kindACRRepositoryDelete: {permissions: []access.Permission{access.RepositoryDelete}, handle: (*server).acrRepositoryDelete},
+	kindACRTags:             {permissions: []access.Permission{access.RepositoryList}, handle: (*server).acrTags},
+	kindACRTagGet:           {permissions: []access.Permission{access.RepositoryList}, handle: (*server).acrTag},
+	kindACRTagPatch:         {permissions: []access.Permission{access.RepositoryLock}, handle: (*server).acrTagPatch},
+	kindACRTagDelete:        {permissions: []access.Permission{access.RepositoryDelete}, handle: (*server).manifestDelete},
+	kindACRManifests:        {permissions: []access.Permission{access.RepositoryList}, handle: (*server).acrManifests},
+	kindACRManifestGet:      {permissions: []access.Permission{access.RepositoryList}, handle: (*server).acrManifest},
+	kindACRManifestPatch:    {permissions: []access.Permission{access.RepositoryLock}, handle: (*server).acrManifestPatch},
 }
 
 // call is a parsed request and who sent it.

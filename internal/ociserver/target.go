@@ -13,7 +13,7 @@ import (
 type target struct {
 	kind   kind
 	repo   oci.Repository
-	ref    oci.Reference // manifests
+	ref    oci.Reference // manifests, and what attributes are of
 	digest oci.Digest    // blobs, referrers
 	upload string        // id
 	allow  []string      // the methods of this path, where the request's is none of them
@@ -32,6 +32,13 @@ const (
 	endpointPing
 	endpointToken
 	endpointCatalog
+	endpointExchange
+	endpointACRCatalog
+	endpointACRRepository
+	endpointACRTags
+	endpointACRTag
+	endpointACRManifests
+	endpointACRManifest
 )
 
 // method is a kind of request that an endpoint takes.
@@ -52,6 +59,14 @@ var endpoints = map[endpoint][]method{
 	endpointUploads: {{http.MethodPost, kindUploadBegin}},
 	endpointUpload: {{http.MethodGet, kindUploadStatus}, {http.MethodPatch, kindUploadAppend},
 		{http.MethodPut, kindUploadFinish}, {http.MethodDelete, kindUploadCancel}},
+	endpointExchange:   {{http.MethodPost, kindExchange}},
+	endpointACRCatalog: {{http.MethodGet, kindACRCatalog}},
+	endpointACRRepository: {{http.MethodGet, kindACRRepositoryGet}, {http.MethodPatch, kindACRRepositoryPatch},
+		{http.MethodDelete, kindACRRepositoryDelete}},
+	endpointACRTags:      {{http.MethodGet, kindACRTags}},
+	endpointACRTag:       {{http.MethodGet, kindACRTagGet}, {http.MethodPatch, kindACRTagPatch}, {http.MethodDelete, kindACRTagDelete}},
+	endpointACRManifests: {{http.MethodGet, kindACRManifests}},
+	endpointACRManifest:  {{http.MethodGet, kindACRManifestGet}, {http.MethodPatch, kindACRManifestPatch}},
 }
 
 // parse finds out what a request is about. The name of a repository may hold slashes and
@@ -87,10 +102,15 @@ func (t *target) endpointOf(path string) (endpoint, string, *oci.Error) {
 	switch path {
 	case "/v2", "/v2/":
 		return endpointPing, "", nil
-	case "/v2/token":
+	case "/v2/token", "/oauth2/token":
 		return endpointToken, "", nil
+	case "/oauth2/exchange":
+		return endpointExchange, "", nil
 	case "/v2/_catalog":
 		return endpointCatalog, "", nil
+	}
+	if rest, ok := strings.CutPrefix(path, "/acr/v1/"); ok {
+		return t.acrEndpointOf(rest)
 	}
 	path, ok := strings.CutPrefix(path, "/v2/")
 	i := strings.LastIndexByte(path, '/')
@@ -127,6 +147,33 @@ func (t *target) endpointOf(path string) (endpoint, string, *oci.Error) {
 	return e, last, nil
 }
 
+// acrEndpointOf is endpointOf for what stands behind /acr/v1/. No part of a repository's name
+// begins with "_".
+func (t *target) acrEndpointOf(path string) (endpoint, string, *oci.Error) {
+	if path == "_catalog" {
+		return endpointACRCatalog, "", nil
+	}
+	name, last, e := path, "", endpointACRRepository
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		head, tail := path[:i], path[i+1:]
+		if n, ok := strings.CutSuffix(head, "/_tags"); ok {
+			name, last, e = n, tail, endpointACRTag
+		} else if n, ok := strings.CutSuffix(head, "/_manifests"); ok {
+			name, last, e = n, tail, endpointACRManifest
+		} else if tail == "_tags" {
+			name, e = head, endpointACRTags
+		} else if tail == "_manifests" {
+			name, e = head, endpointACRManifests
+		}
+	}
+	repo, err := oci.ParseRepository(name)
+	if err != nil {
+		return 0, "", oci.Errorf(oci.CodeNameInvalid, "%v", err)
+	}
+	t.repo = repo
+	return e, last, nil
+}
+
 // maxUploadID is longer than any id that is given out.
 const maxUploadID = 64
 
@@ -143,6 +190,14 @@ func (t *target) fill(e endpoint, rest string) *oci.Error {
 		}
 	case endpointBlob, endpointReferrers:
 		if t.digest, err = oci.ParseDigest(rest); err != nil {
+			return oci.Errorf(oci.CodeDigestInvalid, "%v", err)
+		}
+	case endpointACRTag:
+		if t.ref.Tag, err = oci.ParseTag(rest); err != nil {
+			return oci.Errorf(oci.CodeTagInvalid, "%v", err)
+		}
+	case endpointACRManifest:
+		if t.ref.Digest, err = oci.ParseDigest(rest); err != nil {
 			return oci.Errorf(oci.CodeDigestInvalid, "%v", err)
 		}
 	case endpointUpload:

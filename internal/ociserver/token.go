@@ -141,6 +141,10 @@ func (s *server) tokenForm(w http.ResponseWriter, r *http.Request) (tokenRequest
 			q.login, err = s.basic(r)
 			break
 		}
+		if form.Get("username") == "" && form.Get("password") == "" {
+			q.login = identity.Login{Principal: access.Anonymous} // as Azure's clients ask without credentials
+			break
+		}
 		q.login, err = s.ident.Authenticate(ctx, form.Get("username"), form.Get("password"), from)
 	case "refresh_token":
 		q.refresh = form.Get("refresh_token")

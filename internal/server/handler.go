@@ -23,7 +23,7 @@ func (p *parts) handler() http.Handler {
 		defer p.panicked(r)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		switch {
-		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
+		case ociPath(r.URL.Path):
 			// Not through the mux, which would clean the path and redirect.
 			p.oci.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, "/api/"):
@@ -37,6 +37,11 @@ func (p *parts) handler() http.Handler {
 			mux.ServeHTTP(w, r)
 		}
 	})
+}
+
+// ociPath says whether a path is ociserver's.
+func ociPath(path string) bool {
+	return path == "/v2" || strings.HasPrefix(path, "/v2/") || strings.HasPrefix(path, "/acr/") || path == "/oauth2/token" || path == "/oauth2/exchange"
 }
 
 // panicked logs a handler's panic, which net/http would only tell to those who debug, and
