@@ -58,7 +58,7 @@ func TestRepositoryAttributes(t *testing.T) {
 		check("a manifest less", 1, 0, 3)
 		must(c.RestoreManifest(ctx, r, one.Digest, catalog.Act{Now: now.Add(4 * time.Minute)}))(t)
 		check("restored", 2, 1, 4)
-		must(c.SetLocks(ctx, r, oci.Reference{}, catalog.LockList, 0))(t)
+		must(c.SetLocks(ctx, r, oci.Reference{}, catalog.LockList, 0, catalog.Act{}))(t)
 		equal(t, must(c.RepositoryAttributes(ctx, r))(t).Locks, catalog.LockList)
 	})
 }
@@ -71,7 +71,7 @@ func TestNamedRepositories(t *testing.T) {
 			pushImage(t, c, repo(t, name), "one")
 		}
 		pushBlob(t, c, repo(t, "blob"), "x")
-		must(c.SetLocks(ctx, repo(t, "hidden"), oci.Reference{}, catalog.LockList, 0))(t)
+		must(c.SetLocks(ctx, repo(t, "hidden"), oci.Reference{}, catalog.LockList, 0, catalog.Act{}))(t)
 		equal(t, must(c.NamedRepositories(ctx, "", 0))(t), []catalog.NamedRepository{{Name: "blob", Empty: true}, {Name: "full"}})
 		equal(t, must(c.NamedRepositories(ctx, "blob", 1))(t), []catalog.NamedRepository{{Name: "full"}})
 	})
@@ -86,8 +86,8 @@ func TestTagList(t *testing.T) {
 		putAt(t, c, r, two, 1, "d")
 		putAt(t, c, r, one, 2, "a")
 		putAt(t, c, r, two, 3, "c", "hidden")
-		must(c.SetLocks(ctx, r, oci.Reference{Tag: "hidden"}, catalog.LockList, 0))(t)
-		must(c.SetLocks(ctx, r, oci.Reference{Tag: "c"}, catalog.LockWrite, 0))(t)
+		must(c.SetLocks(ctx, r, oci.Reference{Tag: "hidden"}, catalog.LockList, 0, catalog.Act{}))(t)
+		must(c.SetLocks(ctx, r, oci.Reference{Tag: "c"}, catalog.LockWrite, 0, catalog.Act{}))(t)
 		for _, tc := range []struct {
 			order  catalog.Order
 			digest oci.Digest
@@ -141,7 +141,7 @@ func TestManifestList(t *testing.T) {
 		}
 		hidden := smallImage(t, c, r, "hidden")
 		putAt(t, c, r, hidden, 1)
-		must(c.SetLocks(ctx, r, oci.Reference{Digest: hidden.Digest}, catalog.LockList, 0))(t)
+		must(c.SetLocks(ctx, r, oci.Reference{Digest: hidden.Digest}, catalog.LockList, 0, catalog.Act{}))(t)
 		pages := func(p catalog.ManifestPage) (out []string) {
 			t.Helper()
 			for more := true; more; {
@@ -184,14 +184,14 @@ func TestDeleteLock(t *testing.T) {
 		wantErr(t, c.DeleteLock(ctx, r), catalog.ErrNoRepository)
 		m := pushImage(t, c, r, "one", "v1")
 		for _, ref := range []oci.Reference{{}, {Tag: "v1"}, {Digest: m.Digest}} {
-			must(c.SetLocks(ctx, r, ref, catalog.AllLocks&^catalog.LockDelete, 0))(t)
+			must(c.SetLocks(ctx, r, ref, catalog.AllLocks&^catalog.LockDelete, 0, catalog.Act{}))(t)
 			ok(t, c.DeleteLock(ctx, r))
-			must(c.SetLocks(ctx, r, ref, catalog.LockDelete, 0))(t)
+			must(c.SetLocks(ctx, r, ref, catalog.LockDelete, 0, catalog.Act{}))(t)
 			var got *catalog.Locked
 			if err := c.DeleteLock(ctx, r); !errors.As(err, &got) || *got != (catalog.Locked{Repo: r, Ref: ref, Lock: catalog.LockDelete}) {
 				t.Errorf("with %v locked: %v", ref, err)
 			}
-			must(c.SetLocks(ctx, r, ref, 0, catalog.AllLocks))(t)
+			must(c.SetLocks(ctx, r, ref, 0, catalog.AllLocks, catalog.Act{}))(t)
 		}
 	})
 }
