@@ -237,7 +237,7 @@ func useRules(t testing.TB, c *catalog.Catalog, r oci.Repository) {
 	_, _, err := c.Rules(ctx)
 	ok(t, err)
 	must(c.Usage(ctx, "a"))(t)
-	ok(t, c.CheckQuota(ctx, r))
+	ok(t, c.CheckQuota(ctx, r, 1))
 	pushImage(t, c, r, "ruled", "ruled")
 	pushImage(t, c, r, "ruled again", "ruled")
 	ok(t, c.DeleteTag(ctx, r, "ruled", catalog.Act{}))

@@ -198,24 +198,24 @@ func (t *tx) fits(ctx context.Context, repository int64, add rules.Usage) error 
 	return nil
 }
 
-// CheckQuota returns a *rules.Refusal if the repository's quotas, which need not exist yet, let
-// nothing be added to what is there.
-func (c *Catalog) CheckQuota(ctx context.Context, repo oci.Repository) error {
+// CheckQuota returns a *rules.Refusal if the quotas of the repository, which need not exist yet, do
+// not let so many bytes be added to what is there.
+func (c *Catalog) CheckQuota(ctx context.Context, repo oci.Repository, bytes int64) error {
 	r, _, err := c.Rules(ctx)
 	if err != nil {
 		return err
 	}
-	least := rules.Usage{Bytes: 1}
+	added := rules.Usage{Bytes: bytes}
 	for _, q := range r.QuotasOf(repo) {
-		if c.memory.roomy(q, least) {
+		if c.memory.roomy(q, added) {
 			continue
 		}
 		held, err := c.Usage(ctx, q.Prefix)
 		if err != nil {
 			return err
 		}
-		if !q.Fits(held, least) {
-			return q.Refuse(repo, held, least)
+		if !q.Fits(held, added) {
+			return q.Refuse(repo, held, added)
 		}
 		c.memory.keep(q, held)
 	}

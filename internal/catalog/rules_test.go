@@ -102,13 +102,13 @@ func TestQuotas(t *testing.T) {
 		wantErr(t, must2(c.Blob(ctx, b, digest("y"))), catalog.ErrNotFound)
 		ok(t, blob(b, "y", 30))
 		ok(t, blob(a, "x", 30)) // it is there already
-		wantRefusal(t, c.CheckQuota(ctx, repo(t, "team/new")), "100B of 100B")
-		ok(t, c.CheckQuota(ctx, far))
+		wantRefusal(t, c.CheckQuota(ctx, repo(t, "team/new"), 1), "100B of 100B")
+		ok(t, c.CheckQuota(ctx, far, 1))
 		ok(t, blob(far, "z", 1000))
 		wantRefusal(t, c.LinkBlob(ctx, far, a, digest("z"), now), "100B of 100B")
 		wantRefusal(t, c.LinkBlob(ctx, a, b, digest("x"), now)) // counts in each
 		ok(t, c.UnlinkBlob(ctx, a, digest("before"), byAnn()))
-		ok(t, c.CheckQuota(ctx, a))
+		ok(t, c.CheckQuota(ctx, a, 1))
 		ok(t, c.LinkBlob(ctx, a, b, digest("x"), now))
 
 		lay(t, c, `quotas: [{prefix: "team/", tags: 2}]`)

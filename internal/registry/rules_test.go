@@ -76,3 +76,34 @@ func TestLockRefusesUploads(t *testing.T) {
 		t.Errorf("the next upload: %v", err)
 	}
 }
+
+// zeros is a body without an end.
+type zeros struct{ n int64 }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	clear(p)
+	z.n += int64(len(p))
+	return len(p), nil
+}
+
+// TestQuotaEndsStreams: an upload that exceeds its quota is ended while it comes in, whether it says how
+// large it is or not.
+func TestQuotaEndsStreams(t *testing.T) {
+	cat := catalogtest.Open(t)
+	r := New(cat, memblob.New(), Options{})
+	if _, err := cat.PutRules(bg, []byte(`quotas: [{prefix: "team/", bytes: 20MiB}]`), catalog.Act{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int64{"a size that does not fit": 21 << 20, "no size": -1} {
+		id, body := begin(t, r), &zeros{}
+		_, err := r.Append(bg, app, id, Chunk{At: 0, Size: size, Body: body})
+		wantCode(t, name, err, oci.CodeDenied)
+		if size > 0 && body.n > 0 || body.n > 2*meterEvery+1<<20 {
+			t.Errorf("%s: %d bytes were read", name, body.n)
+		}
+		if _, err := r.UploadStatus(bg, app, id); !errors.Is(err, &oci.Error{Code: oci.CodeBlobUploadUnknown}) {
+			t.Errorf("%s: the upload: %v", name, err)
+		}
+	}
+	push(t, r, app, "small")
+}

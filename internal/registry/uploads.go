@@ -44,7 +44,7 @@ func (r *Registry) BeginUpload(ctx context.Context, by Caller, repo oci.Reposito
 	if open >= r.o.MaxOpenUploads {
 		return Status{}, oci.Errorf(oci.CodeTooManyRequests, "%s has %d uploads that are begun and not ended, which is the limit; end or cancel some, or wait until they are given up", by.Name, open)
 	}
-	if err := r.cat.CheckQuota(ctx, repo); err != nil {
+	if err := r.cat.CheckQuota(ctx, repo, 1); err != nil {
 		return Status{}, known(err, oci.CodeNameUnknown, repo.String())
 	}
 	up, err := r.store.Begin(ctx, a)
@@ -147,8 +147,8 @@ func (r *Registry) Append(ctx context.Context, repo oci.Repository, id string, c
 	}
 	defer up.release()
 	r.follow(up)
-	broken := receive(up, c)
-	if errors.Is(broken, blob.ErrNoSpace) {
+	broken := r.receive(ctx, repo, up, c)
+	if hopeless(broken) {
 		return st, r.giveUp(ctx, up, broken)
 	}
 	return r.rest(ctx, up, broken)
@@ -198,7 +198,7 @@ func (r *Registry) FinishUpload(ctx context.Context, repo oci.Repository, id str
 	defer up.release()
 	if c.Size != 0 {
 		r.follow(up)
-		if broken := receive(up, c); errors.Is(broken, blob.ErrNoSpace) {
+		if broken := r.receive(ctx, repo, up, c); hopeless(broken) {
 			return r.giveUp(ctx, up, broken)
 		} else if broken != nil {
 			_, err := r.rest(ctx, up, broken)
@@ -215,7 +215,7 @@ func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, c Chunk, d 
 		return err
 	}
 	defer leave()
-	if err := r.cat.CheckQuota(ctx, repo); err != nil {
+	if err := r.cat.CheckQuota(ctx, repo, 1); err != nil {
 		return known(err, oci.CodeNameUnknown, repo.String())
 	}
 	b, err := r.store.Begin(ctx, d.Algorithm())
@@ -224,7 +224,7 @@ func (r *Registry) PutBlob(ctx context.Context, repo oci.Repository, c Chunk, d 
 	}
 	up := opened{b, idOf(b), func() {}}
 	r.follow(up)
-	if broken := receive(up, c); broken != nil {
+	if broken := r.receive(ctx, repo, up, c); broken != nil {
 		return r.giveUp(ctx, up, broken)
 	}
 	return r.commit(ctx, up, repo, d, "")
@@ -327,6 +327,8 @@ func ended(err error, n, size int64) error {
 	switch {
 	case errors.Is(err, io.EOF) && (size < 0 || n == size):
 		return nil
+	case errors.As(err, new(*rules.Refusal)):
+		return err
 	case errors.Is(err, io.EOF):
 		return oci.Errorf(oci.CodeSizeInvalid, "the request ended after %d bytes of %d", n, size)
 	}
