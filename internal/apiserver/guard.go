@@ -154,6 +154,9 @@ func (s *Server) guard(rt route) http.Handler {
 			err = identity.ErrUnauthenticated // they may pull alone, and that through the other door
 		}
 		if err != nil && !errors.Is(err, identity.ErrUnauthenticated) {
+			if rec, ok := identity.FailedLogin(r, err); ok && errors.As(err, new(*edge.Limited)) {
+				s.o.Audit.Note(rec)
+			}
 			s.fail(w, r, err)
 			return
 		}

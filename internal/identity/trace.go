@@ -20,7 +20,7 @@ func TraceOf(l Login, r *http.Request) catalog.Trace {
 	return t
 }
 
-// FailedLogin is the record of a request whose credentials prove nobody, and false if that is nothing to
+// FailedLogin is the record of a request whose credentials prove nobody, or were not looked at, and false if that is nothing to
 // record: it brought none, or a token that has run out. It tells the name that was given, and
 // nothing of what is kept.
 func FailedLogin(r *http.Request, err error) (catalog.Record, bool) {
@@ -36,7 +36,10 @@ func FailedLogin(r *http.Request, err error) (catalog.Record, bool) {
 	} else if r.Header.Get("Authorization") == "" {
 		return catalog.Record{}, false
 	}
+	why := "the credentials are wrong, or have run out"
+	if errors.As(err, new(*edge.Limited)) {
+		why = "too many were wrong before, so that these were not looked at"
+	}
 	t := TraceOf(Login{}, r)
-	return catalog.Record{Actor: name[:min(len(name), maxName)], Action: "login", Decision: catalog.AuditDenied, Address: t.Address, Request: t.Request,
-		Why: "the credentials are wrong, or have run out"}, true
+	return catalog.Record{Actor: name[:min(len(name), maxName)], Action: "login", Decision: catalog.AuditDenied, Address: t.Address, Request: t.Request, Why: why}, true
 }

@@ -219,6 +219,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, t target, unparse
 	}
 	c, err := s.ident.Caller(r)
 	if err != nil && !errors.Is(err, identity.ErrUnauthenticated) {
+		s.limitedLogin(r, err)
 		return registry.Caller{}, err
 	}
 	if err != nil || c.Anonymous() {
@@ -274,6 +275,13 @@ func (s *server) refused(r *http.Request, c identity.Caller, t target, err error
 func (s *server) failedLogin(r *http.Request, err error) {
 	if rec, ok := identity.FailedLogin(r, err); ok {
 		s.o.Audit.Note(rec)
+	}
+}
+
+// limitedLogin tells the audit log of credentials that are not looked at.
+func (s *server) limitedLogin(r *http.Request, err error) {
+	if errors.As(err, new(*edge.Limited)) {
+		s.failedLogin(r, err)
 	}
 }
 

@@ -58,6 +58,9 @@ func (s *server) token(w http.ResponseWriter, r *http.Request, _ call) error {
 		return wrongCredentials(w)
 	}
 	if err != nil {
+		if q.login.IsZero() { // else it is the rate of who proved who they are
+			s.limitedLogin(r, err)
+		}
 		return err
 	}
 	asked, err := identity.ParseScopes(q.scopes)
