@@ -202,21 +202,33 @@ func (l *Log) Run(ctx context.Context) {
 	tick, prune := time.NewTicker(writeEvery), time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	defer prune.Stop()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if l.o.Syslog != nil {
+		// A receiver that takes its time must not hold up what is to be written.
+		beside.Go(func() { l.o.Syslog.run(ctx, l.cat, l.o.Log) })
+	}
+	l.prune(ctx) // who is started anew each hour would never
 	for {
 		if err := l.Write(ctx); err != nil && ctx.Err() == nil {
 			l.o.Log.ErrorContext(ctx, "audit records not written", "err", err)
 		}
-		if l.o.Syslog != nil {
-			l.o.Syslog.hand(ctx, l.cat, l.o.Log)
-		}
 		select {
 		case <-tick.C:
 		case <-prune.C:
-			if n, err := l.Prune(ctx); err != nil && ctx.Err() == nil {
-				l.o.Log.ErrorContext(ctx, "old audit records not removed", "removed", n, "err", err)
-			}
+			l.prune(ctx)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (l *Log) prune(ctx context.Context) {
+	n, err := l.Prune(ctx)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		l.o.Log.ErrorContext(ctx, "old audit records not removed", "removed", n, "err", err)
+	case n > 0:
+		l.o.Log.InfoContext(ctx, "old audit records removed", "removed", n)
 	}
 }

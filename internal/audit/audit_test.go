@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -187,11 +188,21 @@ func TestVerify(t *testing.T) {
 		touch func(w *world)
 		at    int64
 	}{
-		"a record is changed":    {func(w *world) { w.exec(`update audit set actor = 'nobody' where seq = $1`, 1200) }, 1200},
-		"one is taken out":       {func(w *world) { w.exec(`delete from audit where seq = $1`, 77) }, 77},
-		"the first is taken out": {func(w *world) { w.exec(`delete from audit where seq = $1`, 1) }, 1},
-		"the end is cut off":     {func(w *world) { w.exec(`delete from audit where seq > $1`, 2400) }, 2401},
-		"all is gone":            {func(w *world) { w.exec(`delete from audit`) }, 1},
+		"a record is changed":     {func(w *world) { w.exec(`update audit set actor = 'nobody' where seq = $1`, 1200) }, 1200},
+		"one is taken out":        {func(w *world) { w.exec(`delete from audit where seq = $1`, 77) }, 77},
+		"the first is taken out":  {func(w *world) { w.exec(`delete from audit where seq = $1`, 1) }, 1},
+		"the end is cut off":      {func(w *world) { w.exec(`delete from audit where seq > $1`, 2400) }, 2401},
+		"a document is damaged":   {func(w *world) { w.exec(`update audit set doc = '{' where seq = $1`, 5) }, 5},
+		"the counter is set back": {func(w *world) { w.exec(`update counters set value = 2400 where name = 'audit'`) }, 2401},
+		"one is put before the first": {func(w *world) {
+			w.exec(`insert into audit (at, actor, action, target, decision, doc, seq, hash) values (0, '', '', '', '', '{}', 0, x'00')`)
+		}, 1},
+		"the anchor is moved on": {func(w *world) {
+			r := w.written()[99]
+			raw, _ := json.Marshal(catalog.AuditMark{Seq: r.Seq, Hash: r.Hash})
+			w.exec(`insert into settings (name, value) values ('audit.anchor', $1)`, raw)
+		}, 101},
+		"all is gone": {func(w *world) { w.exec(`delete from audit`) }, 1},
 		"the end is cut off and the counter set back": {func(w *world) {
 			w.exec(`delete from audit where seq > $1`, 2400)
 			w.exec(`update counters set value = 2400 where name = 'audit'`)

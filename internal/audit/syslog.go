@@ -30,6 +30,7 @@ type Syslog struct {
 	network, address string
 	host             string
 	conn             net.Conn
+	stream           bool
 	failed           time.Time
 	now              func() time.Time
 }
@@ -56,6 +57,20 @@ func ParseSyslog(s string) (*Syslog, error) {
 	return nil, bad
 }
 
+// run hands on what is chained, each second, until ctx ends.
+func (s *Syslog) run(ctx context.Context, cat *catalog.Catalog, log *slog.Logger) {
+	tick := time.NewTicker(writeEvery)
+	defer tick.Stop()
+	for {
+		s.hand(ctx, cat, log)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // hand hands on what was chained since. What could not be is tried again later; nobody waits for it.
 func (s *Syslog) hand(ctx context.Context, cat *catalog.Catalog, log *slog.Logger) {
 	if s.now().Sub(s.failed) < syslogRetry {
@@ -79,11 +94,17 @@ func (s *Syslog) send(ctx context.Context, cat *catalog.Catalog) error {
 		if err != nil || len(records) == 0 {
 			return err
 		}
+		if s.gone() != nil {
+			s.close() // while there was nothing to hand on; what is written now would be lost
+		}
 		for _, r := range records {
-			if err := s.write(ctx, s.line(r)); err != nil {
+			if err := errors.Join(ctx.Err(), s.write(ctx, s.line(r))); err != nil {
 				return err
 			}
 			cursor = r.Seq
+		}
+		if err := s.gone(); err != nil {
+			return err
 		}
 		if err := cat.PutSetting(ctx, syslogCursor, strconv.AppendInt(nil, cursor, 10)); err != nil {
 			return err
@@ -94,15 +115,45 @@ func (s *Syslog) send(ctx context.Context, cat *catalog.Catalog) error {
 	}
 }
 
+// gone says why a stream has no other end any more, nil if it has, as far as can be told: writes
+// succeed for a while when it has none. Syslog acknowledges nothing, so what a receiver took and
+// lost is lost.
+func (s *Syslog) gone() error {
+	if s.conn == nil || !s.stream {
+		return nil
+	}
+	if err := s.conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+		return err
+	}
+	_, err := s.conn.Read(make([]byte, 1))
+	var late net.Error
+	if err == nil || errors.As(err, &late) && late.Timeout() {
+		return nil
+	}
+	return err
+}
+
+// dial reaches the receiver; a socket of this machine may be one of datagrams or a stream.
+func (s *Syslog) dial(ctx context.Context) (err error) {
+	d := net.Dialer{Timeout: syslogTimeout}
+	s.stream = s.network == "tcp"
+	if s.conn, err = d.DialContext(ctx, s.network, s.address); err != nil && s.network == "unixgram" {
+		s.stream = true
+		s.conn, err = d.DialContext(ctx, "unix", s.address)
+	}
+	if err != nil {
+		s.conn = nil
+	}
+	return err
+}
+
 func (s *Syslog) write(ctx context.Context, line string) (err error) {
 	if s.conn == nil {
-		d := net.Dialer{Timeout: syslogTimeout}
-		if s.conn, err = d.DialContext(ctx, s.network, s.address); err != nil {
-			s.conn = nil
+		if err := s.dial(ctx); err != nil {
 			return err
 		}
 	}
-	if s.network == "tcp" {
+	if s.stream {
 		line = strconv.Itoa(len(line)) + " " + line // octet counting, RFC 6587, section 3.4.1
 	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(syslogTimeout)); err != nil {

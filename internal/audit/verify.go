@@ -7,9 +7,6 @@ import (
 	"pratique.dev/pratique/internal/catalog"
 )
 
-// verifyPage is how many records are read at a time.
-const verifyPage = 1000
-
 // Verified is what came of a verification.
 type Verified struct {
 	Records int64             `json:"records"` // whose chain was followed
@@ -26,21 +23,19 @@ type Verified struct {
 // cut off its end or made anew.
 func Verify(ctx context.Context, cat *catalog.Catalog, head catalog.AuditMark, progress func(done int64)) (Verified, error) {
 	var v Verified
-	var err error
-	if v.Behind, err = cat.AuditAnchor(ctx); err != nil {
-		return v, err
-	}
-	at, seen := v.Behind, head.Seq == v.Behind.Seq && (head.Seq == 0 || head.Hash == v.Behind.Hash)
-	for v.Broken == "" {
-		page, err := cat.AuditAfter(ctx, at.Seq, verifyPage)
-		if err != nil {
-			return v, err
-		}
+	var at catalog.AuditMark
+	seen := false
+	last, open, err := cat.AuditChain(ctx, func(anchor catalog.AuditMark) {
+		v.Behind, at = anchor, anchor
+		seen = head.Seq == anchor.Seq && (head.Seq == 0 || head.Hash == anchor.Hash)
+	}, func(page []catalog.Record) bool {
 		for _, r := range page {
 			next, err := at.Next(r)
 			switch {
 			case err != nil:
 				v.broken(at.Seq+1, err.Error())
+			case r.Seq < next.Seq:
+				v.broken(next.Seq, fmt.Sprintf("record %d stands where %d should", r.Seq, next.Seq))
 			case r.Seq != next.Seq:
 				v.broken(next.Seq, fmt.Sprintf("record %d is missing: %d follows", next.Seq, r.Seq))
 			case r.Hash != next.Hash:
@@ -49,30 +44,30 @@ func Verify(ctx context.Context, cat *catalog.Catalog, head catalog.AuditMark, p
 				v.broken(r.Seq, fmt.Sprintf("record %d is another than the one that was noted: the chain was made anew", r.Seq))
 			}
 			if v.Broken != "" {
-				break
+				return false
 			}
 			at, seen = next, seen || r.Seq == head.Seq
 			v.Records++
 		}
 		progress(v.Records)
-		if len(page) < verifyPage {
-			break
-		}
-	}
-	v.Head = at
-	last, open, err := cat.AuditState(ctx)
+		return true
+	})
 	if err != nil {
 		return v, err
 	}
-	v.Open = open
+	v.Head, v.Open = at, open
 	switch {
 	case v.Broken != "":
 	case head.Seq > 0 && head.Seq < v.Behind.Seq:
 		v.broken(head.Seq, fmt.Sprintf("record %d, which was noted, was pruned since; note the head more often", head.Seq))
+	case head.Seq > 0 && !seen && head.Seq == v.Behind.Seq:
+		v.broken(head.Seq, fmt.Sprintf("record %d is another than the one that was noted", head.Seq))
 	case head.Seq > 0 && !seen:
 		v.broken(at.Seq+1, fmt.Sprintf("record %d, which was noted, is missing: the log ends with %d", head.Seq, at.Seq))
 	case last > at.Seq:
 		v.broken(at.Seq+1, fmt.Sprintf("%d records were chained, the log ends with %d", last, at.Seq))
+	case last < at.Seq:
+		v.broken(last+1, fmt.Sprintf("%d records were chained, but the log goes on to %d", last, at.Seq))
 	}
 	return v, nil
 }

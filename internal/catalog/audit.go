@@ -173,7 +173,13 @@ func scanAudit(r *sql.Rows) (auditRow, error) {
 	}
 	var d auditDoc
 	if err := json.Unmarshal([]byte(a.doc), &d); err != nil {
-		return a, fmt.Errorf("audit record %d: %w", a.Seq, err)
+		// Whoever damages one must not keep all others from being read; that it is damaged shows
+		// by its hash.
+		text, err := json.Marshal(a.doc)
+		if err != nil {
+			return a, err
+		}
+		d = auditDoc{Why: "the record is damaged", Detail: text}
 	}
 	a.At, a.Hash = fromMicros(&at), hex.EncodeToString(hash)
 	a.ActorID, a.Why, a.Address, a.Request, a.Count, a.Detail = d.ActorID, d.Why, d.Address, d.Request, d.Count, d.Detail
@@ -242,15 +248,7 @@ func (t *tx) auditMark(ctx context.Context, seq int64) (AuditMark, error) {
 	if !errors.Is(asKnown(err), ErrNotFound) {
 		return AuditMark{}, err
 	}
-	var raw []byte
-	var m AuditMark
-	err = t.row(ctx, `select value from settings where name = $1`, auditAnchor).Scan(&raw)
-	if err == nil {
-		err = json.Unmarshal(raw, &m)
-	}
-	if errors.Is(asKnown(err), ErrNotFound) {
-		err = nil
-	}
+	m, err := t.auditAnchor(ctx)
 	// Where the last record was taken away, the next one says so by the gap before it.
 	m.Seq = seq
 	return m, err
@@ -326,6 +324,70 @@ func (c *Catalog) AuditAfter(ctx context.Context, after int64, limit int) ([]Rec
 		return nil, fmt.Errorf("audit records after %d: %w", after, err)
 	}
 	return out, nil
+}
+
+// AuditChain calls do with the records in the order of the chain, a page at a time, until it says no, all as they
+// stand at one moment: what is chained or pruned meanwhile makes no difference. It returns what the chain begins
+// behind, the seq of the last record that was chained, and how many wait to be.
+func (c *Catalog) AuditChain(ctx context.Context, begin func(AuditMark), do func([]Record) bool) (last int64, open int, err error) {
+	o := &sql.TxOptions{ReadOnly: true}
+	if c.engine.name == postgresEngine.name {
+		o.Isolation = sql.LevelRepeatableRead
+	}
+	raw, err := c.read.db.BeginTx(ctx, o)
+	if err == nil {
+		defer raw.Rollback() // nothing was written
+		t := &tx{Tx: raw, engine: c.engine, p: c.read}
+		last, open, err = t.auditChain(ctx, begin, do)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("follow the audit records: %w", asKnown(err))
+	}
+	return last, open, nil
+}
+
+func (t *tx) auditChain(ctx context.Context, begin func(AuditMark), do func([]Record) bool) (last int64, open int, err error) {
+	if err = t.row(ctx, `select value from counters where name = 'audit'`).Scan(&last); err != nil {
+		return 0, 0, err
+	}
+	if err = t.row(ctx, `select count(*) from audit where seq is null and id > 0`).Scan(&open); err != nil {
+		return 0, 0, err
+	}
+	anchor, err := t.auditAnchor(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	begin(anchor)
+	for after := int64(-1 << 62); ; {
+		rows, err := t.query(ctx, auditColumns+`where seq > $1 order by seq limit $2`, after, auditPage)
+		page, err := collect(rows, err, func(r *sql.Rows) (Record, error) {
+			a, err := scanAudit(r)
+			return a.Record, err
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+		if !do(page) || len(page) < auditPage {
+			return last, open, nil
+		}
+		after = page[len(page)-1].Seq
+	}
+}
+
+// auditPage is how many records are read at a time.
+const auditPage = 1000
+
+// auditAnchor is AuditAnchor as this transaction sees it.
+func (t *tx) auditAnchor(ctx context.Context) (m AuditMark, err error) {
+	var raw []byte
+	err = t.row(ctx, `select value from settings where name = $1`, auditAnchor).Scan(&raw)
+	if errors.Is(err, sql.ErrNoRows) {
+		return AuditMark{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &m)
+	}
+	return m, err
 }
 
 // AuditState returns the seq of the last record that was chained, and how many wait to be.

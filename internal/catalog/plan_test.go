@@ -225,6 +225,8 @@ func useAudit(t testing.TB, c *catalog.Catalog) {
 	must(c.AuditAfter(ctx, 0, 0))(t)
 	must(c.PruneAudit(ctx, now.Add(time.Hour), 1, 1))(t)
 	must(c.AuditAnchor(ctx))(t)
+	_, _, err := c.AuditChain(ctx, func(catalog.AuditMark) {}, func([]catalog.Record) bool { return true })
+	ok(t, err)
 	_, _, err := c.AuditState(ctx)
 	ok(t, err)
 }
