@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/catalog"
 )
 
@@ -36,7 +37,12 @@ const (
 	writeEvery = time.Second
 	alikeFor   = time.Minute // acts that are alike are put together for so long
 	maxOpen    = 10_000      // acts that are not alike and wait to be written, or for others alike
-	chainBatch = 500         // records in one transaction
+	// Refusals that are not alike, of a minute: of strangers, who can make up as many as they like, and
+	// of those who proved who they are. With them alone nobody fills the log, or the room of what was done.
+	maxStrangers, maxRefused = 300, 2000
+	// maxNames is how many names that strangers give are told apart of one address, of a minute.
+	maxNames   = 20
+	chainBatch = 500 // records in one transaction
 	pruneEvery = time.Hour
 	pruneBatch = 1000
 	lastWrite  = 10 * time.Second
@@ -49,7 +55,9 @@ type Log struct {
 
 	mu   sync.Mutex
 	open map[string]*alike
-	lost int // acts that there was no room for
+	held [3]int         // of open, by class
+	from map[string]int // acts of strangers in open, by address
+	lost int            // acts that there was no room for
 	// unwritten could not be written when it was last tried.
 	unwritten []catalog.Record
 }
@@ -60,6 +68,27 @@ type alike struct {
 	n     int // of them, beyond what is written
 	since time.Time
 	wrote bool
+}
+
+// class is what bounds a record.
+type class int
+
+const (
+	done     class = iota // what was allowed
+	refused               // of those who proved who they are
+	stranger              // of all others
+)
+
+var room = [3]int{done: maxOpen, refused: maxRefused, stranger: maxStrangers}
+
+func classOf(r catalog.Record) class {
+	switch {
+	case r.Decision == catalog.AuditAllowed:
+		return done
+	case r.ActorID == "" || r.ActorID == access.Anonymous.ID:
+		return stranger
+	}
+	return refused
 }
 
 // New makes a Log over what cat keeps.
@@ -76,29 +105,56 @@ func New(cat *catalog.Catalog, o Options) *Log {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Log{cat: cat, o: o, open: map[string]*alike{}}
+	return &Log{cat: cat, o: o, open: map[string]*alike{}, from: map[string]int{}}
 }
 
 // Note takes in an act that changes nothing that the catalog keeps. It never waits: the record
 // is written within a second, and those alike that follow within a minute as one with their
-// number. Beyond a bound acts are not taken in; how many is a record of its own.
+// number. Beyond bounds acts are not taken in; how many is a record of its own.
 func (l *Log) Note(r catalog.Record) {
 	if r.At.IsZero() {
 		r.At = l.o.Now()
 	}
-	key := strings.Join([]string{r.Actor, r.ActorID, r.Action, r.Target, r.Decision, r.Why, r.Address}, "\x00")
+	c := classOf(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if a, ok := l.open[key]; ok {
+	a, ok := l.open[alikeness(r)]
+	if !ok && c == stranger && l.from[r.Address] >= maxNames {
+		r.Actor, r.Target, r.Why = "", "", "further names or requests of this address"
+		a, ok = l.open[alikeness(r)]
+	}
+	if ok {
 		a.n++
 		a.At, a.Request = r.At, r.Request
 		return
 	}
-	if len(l.open) >= maxOpen {
+	if l.held[c] >= room[c] {
 		l.lost++
 		return
 	}
-	l.open[key] = &alike{Record: r, n: 1, since: r.At}
+	l.held[c]++
+	if c == stranger {
+		l.from[r.Address]++
+	}
+	l.open[alikeness(r)] = &alike{Record: r, n: 1, since: r.At}
+}
+
+// alikeness is what is the same of records that are put together.
+func alikeness(r catalog.Record) string {
+	return strings.Join([]string{r.Actor, r.ActorID, r.Action, r.Target, r.Decision, r.Why, r.Address}, "\x00")
+}
+
+// drop forgets what no other will be put together with. The caller has mu.
+func (l *Log) drop(key string, a *alike) {
+	delete(l.open, key)
+	c := classOf(a.Record)
+	l.held[c]--
+	if c != stranger {
+		return
+	}
+	if l.from[a.Address]--; l.from[a.Address] <= 0 {
+		delete(l.from, a.Address)
+	}
 }
 
 // NotePull takes in a pull, if pulls are recorded.
@@ -127,7 +183,7 @@ func (l *Log) take(all bool) []catalog.Record {
 			out = append(out, r)
 		}
 		if over {
-			delete(l.open, key)
+			l.drop(key, a)
 			continue
 		}
 		a.n, a.wrote, a.since = 0, true, now

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func TestAlike(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	w := newWorld(t, Options{})
 	for i := range maxOpen + 7 {
-		w.Note(guess(fmt.Sprint(i)))
+		w.Note(catalog.Record{Actor: fmt.Sprint(i), ActorID: "1", Action: "pull", Decision: catalog.AuditAllowed})
 	}
 	all := w.written()
 	more, err := w.cat.AuditAfter(t.Context(), int64(len(all)), 0)
@@ -105,6 +106,40 @@ func TestOverflow(t *testing.T) {
 	all = append(all, more...)
 	if last := all[len(all)-1]; len(all) != maxOpen+1 || last.Action != "audit-overflow" || last.Count != 7 {
 		t.Errorf("%d records, the last %+v", len(all), last)
+	}
+}
+
+// TestFlood: strangers, who make up names and addresses, fill neither the memory nor the log, and leave
+// room for what is done and for those who are known.
+func TestFlood(t *testing.T) {
+	w := newWorld(t, Options{})
+	for i := range 2000 {
+		r := guess("192.0.2.1")
+		r.Actor = fmt.Sprint("one", i)
+		w.Note(r)
+	}
+	all := w.written()
+	if last := all[len(all)-1]; len(all) != maxNames+1 || !slices.ContainsFunc(all, func(r catalog.Record) bool { return r.Count == 2000-maxNames && r.Actor == "" }) {
+		t.Errorf("one address has %d records, the last %+v", len(all), last)
+	}
+	for i := range 5000 {
+		w.Note(guess(fmt.Sprint("2001:db8::", i)))
+	}
+	denied := catalog.Record{Actor: "ann", ActorID: "1", Action: "request", Decision: catalog.AuditDenied}
+	w.Note(denied)
+	w.Note(catalog.Record{Actor: "ann", ActorID: "1", Action: "gc", Decision: catalog.AuditAllowed})
+	by := map[string]int{}
+	for _, r := range w.written() {
+		by[r.Action]++
+		by["lost"] += map[bool]int{true: r.Count}[r.Action == "audit-overflow"]
+	}
+	if by["login"] != maxStrangers || by["request"] != 1 || by["gc"] != 1 || by["lost"] != 5000-(maxStrangers-maxNames-1) {
+		t.Errorf("%v", by)
+	}
+	w.now = w.now.Add(alikeFor)
+	w.written()
+	if len(w.open) != 0 || len(w.from) != 0 || w.held != [3]int{} {
+		t.Errorf("left: %d, %v, %v", len(w.open), w.from, w.held)
 	}
 }
 
