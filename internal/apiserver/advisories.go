@@ -74,7 +74,7 @@ func (s *Server) importAdvisories(w http.ResponseWriter, r *http.Request, c call
 	if err != nil {
 		s.o.Log.WarnContext(r.Context(), "import of advisories failed", "ecosystem", eco, "by", c.Name, "err", err)
 		lines.write(api.ImportEvent{Error: oci.Errorf(oci.CodeManifestInvalid, "%v", err)})
-		return nil
+		return answered{err}
 	}
 	s.o.Log.InfoContext(r.Context(), "advisories imported", "ecosystem", eco, "by", c.Name)
 	lines.write(api.ImportEvent{Done: true, Results: results})

@@ -33,6 +33,7 @@ func (s *Server) collect(w http.ResponseWriter, r *http.Request, c caller) error
 	default:
 		s.o.Log.ErrorContext(r.Context(), "collection of garbage failed", "by", c.Name, "err", err)
 		lines.write(api.CollectEvent{Error: oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more")})
+		return answered{err}
 	}
 	return nil
 }

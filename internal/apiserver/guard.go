@@ -180,19 +180,38 @@ func (s *Server) guard(rt route) http.Handler {
 		}
 		c := caller{who, identity.TraceOf(who.Login, r)}
 		if err := s.admit(rt, r, c); err != nil {
-			s.note(c, "request", strings.TrimSpace(rt.pattern+" "+target(r)), catalog.AuditDenied, err)
+			if errors.Is(err, &oci.Error{Code: oci.CodeDenied}) {
+				s.note(c, "request", strings.TrimSpace(rt.pattern+" "+target(r)), catalog.AuditDenied, err)
+			}
 			s.fail(w, r, err)
 			return
 		}
 		err = rt.handle(s, w, r, c)
-		if action, ok := deeds[rt.pattern]; ok {
+		action, deed := deeds[rt.pattern]
+		var said *oci.Error
+		switch {
+		case errors.As(err, &said) && said.Status() == http.StatusForbidden:
+			// As a lock or a rule does, or that nobody gives what they do not have.
+			s.note(c, "request", strings.TrimSpace(rt.pattern+" "+target(r)), catalog.AuditDenied, err)
+		case deed:
+			if dry, err := strconv.ParseBool(r.URL.Query().Get("dryRun")); err == nil && dry {
+				action += "-dry-run"
+			}
 			s.note(c, action, target(r), catalog.AuditAllowed, err)
+		case err != nil && said == nil && !errors.Is(err, catalog.ErrNotFound) && r.Method != http.MethodGet && r.Method != http.MethodHead && r.Context().Err() == nil:
+			s.note(c, "request", strings.TrimSpace(rt.pattern+" "+target(r)), catalog.AuditFailed, errFault)
 		}
-		if err != nil {
+		if err != nil && !errors.As(err, new(answered)) {
 			s.fail(w, r, err)
 		}
 	})
 }
+
+// answered is an error of which the client has been told, in the midst of an answer.
+type answered struct{ error }
+
+// Unwrap implements what errors.As asks for.
+func (a answered) Unwrap() error { return a.error }
 
 // deeds are the audit log's names of what requests do that leaves no record by itself, as what
 // changes the catalog does.
@@ -202,6 +221,9 @@ var deeds = map[string]string{
 	"POST " + api.PathRetention:  "retention",
 	"POST " + api.PathKeysRotate: "keys-rotate",
 }
+
+// errFault stands in the records for what only the server's log tells.
+var errFault = errors.New("internal error; the server's log has more under the request's id")
 
 // note tells the audit log of a request. One that was allowed and came to nothing has failed.
 func (s *Server) note(c caller, action, target, decision string, err error) {
@@ -218,7 +240,7 @@ func (s *Server) note(c caller, action, target, decision string, err error) {
 // target is what a request is about, as its query says.
 func target(r *http.Request) string {
 	q := r.URL.Query()
-	for _, name := range []string{"repository", "principal", "name"} {
+	for _, name := range []string{"repository", "principal", "name", "ecosystem"} {
 		if v := q.Get(name); v != "" {
 			return v
 		}

@@ -37,6 +37,7 @@ func (s *Server) retain(w http.ResponseWriter, r *http.Request, c caller) error 
 	default:
 		s.o.Log.ErrorContext(r.Context(), "retention failed", "by", c.Name, "err", err)
 		lines.write(api.RetentionEvent{Error: oci.Errorf(oci.CodeUnknown, "internal error; the server's log has more")})
+		return answered{err}
 	}
 	return nil
 }

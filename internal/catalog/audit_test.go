@@ -35,14 +35,16 @@ func TestAuditOfActs(t *testing.T) {
 		wantErr(t, c.DeleteTag(ctx, r, "v2", a), catalog.ErrNotFound)
 		ok(t, c.DeleteManifest(ctx, r, m.Digest, a))
 		must(c.RestoreManifest(ctx, r, m.Digest, a))(t)
+		wantErr(t, c.UnlinkBlob(ctx, r, cfg.Digest, a), catalog.ErrConflict)
+		ok(t, c.UnlinkBlob(ctx, r, pushBlob(t, c, r, "free").Digest, a))
 		var got []string
 		for _, rec := range audited(t, c) {
-			got = append(got, rec.Action+" "+strings.ReplaceAll(rec.Target, m.Digest.String(), "DIGEST"))
+			got = append(got, rec.Action+" "+strings.NewReplacer(m.Digest.String(), "DIGEST", digest("free").String(), "FREE").Replace(rec.Target))
 			if rec.Actor != "ann" || rec.ActorID != "p1" || rec.Address != "192.0.2.1" || rec.Request != "r1" || rec.Decision != catalog.AuditAllowed || !rec.At.Equal(now) {
 				t.Errorf("%+v", rec)
 			}
 		}
-		equal(t, got, []string{"push team/app@DIGEST", "untag team/app:v2", "untag team/app:v1", "delete team/app@DIGEST", "restore team/app:v1"})
+		equal(t, got, []string{"push team/app@DIGEST", "untag team/app:v2", "untag team/app:v1", "delete team/app@DIGEST", "restore team/app:v1", "blob-delete team/app@FREE"})
 	})
 }
 

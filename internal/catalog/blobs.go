@@ -114,6 +114,9 @@ func (c *Catalog) UnlinkBlob(ctx context.Context, repo oci.Repository, d oci.Dig
 		if err := t.row(ctx, `update blobs set touched_at = $2 where id = $1 returning size`, blob, a.Now.UnixMicro()).Scan(&size); err != nil {
 			return err
 		}
+		if err := t.audit(ctx, a, "blob-delete", repo.String()+"@"+d.String(), nil); err != nil {
+			return err
+		}
 		return t.use(ctx, r, used{bytes: -size})
 	})
 	if err != nil {

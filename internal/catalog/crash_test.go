@@ -56,6 +56,7 @@ func TestKilled(t *testing.T) {
 				must(c.Blob(t.Context(), r, b.Digest))(t)
 			}
 		}
+		recorded(t, c, told)
 		var sound string
 		ok(t, c.DB().QueryRowContext(t.Context(), `pragma integrity_check`).Scan(&sound))
 		equal(t, sound, "ok")
@@ -63,10 +64,43 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// recorded finds the record of each push that was told of, and the chain whole, be it that the process was
+// killed before a record was chained.
+func recorded(t *testing.T, c *catalog.Catalog, tags []string) {
+	t.Helper()
+	for must(c.ChainAudit(t.Context(), 1000))(t) > 0 {
+	}
+	has := map[string]bool{}
+	var at catalog.AuditMark
+	last, open, err := c.AuditChain(t.Context(), func(m catalog.AuditMark) { at = m }, func(page []catalog.Record) bool {
+		for _, r := range page {
+			has[r.Action+" "+r.Target] = true
+			if at = must(at.Next(r))(t); at.Seq != r.Seq || at.Hash != r.Hash {
+				t.Fatalf("the chain breaks at %d", at.Seq)
+			}
+		}
+		return true
+	})
+	ok(t, err)
+	if last != at.Seq || open != 0 {
+		t.Errorf("%d are chained of %d, and %d wait", at.Seq, last, open)
+	}
+	for _, tag := range tags {
+		if !has["push app:"+tag] {
+			t.Errorf("no record of the push of %s", tag)
+		}
+	}
+}
+
 func pushUntilKilled(t *testing.T, dir string) {
 	c := must(catalog.Open(t.Context(), "sqlite:"+filepath.Join(dir, "catalog.db")))(t)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			must(c.ChainAudit(t.Context(), 100))(t)
+		}
+	})
 	for worker := range 4 {
 		wg.Go(func() {
 			for i := 0; ; i++ {

@@ -227,7 +227,7 @@ func useAudit(t testing.TB, c *catalog.Catalog) {
 	must(c.AuditAnchor(ctx))(t)
 	_, _, err := c.AuditChain(ctx, func(catalog.AuditMark) {}, func([]catalog.Record) bool { return true })
 	ok(t, err)
-	_, _, err := c.AuditState(ctx)
+	_, _, err = c.AuditState(ctx)
 	ok(t, err)
 }
 

@@ -2,11 +2,15 @@ package ociserver_test
 
 import (
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/edge"
+	"pratique.dev/pratique/internal/identity"
+	"pratique.dev/pratique/internal/oci"
 	"pratique.dev/pratique/internal/ociserver"
 )
 
@@ -52,7 +56,7 @@ func TestRefusalsAreTold(t *testing.T) {
 			}
 			continue
 		}
-		if len(told) != 1 || told[0].Actor != "robot" || told[0].ActorID != "id-robot" || told[0].Target != "app" || told[0].Decision != catalog.AuditDenied ||
+		if len(told) != 1 || told[0].Actor != "robot" || told[0].ActorID != "id-robot" || !strings.HasPrefix(told[0].Target, "app") || told[0].Decision != catalog.AuditDenied ||
 			told[0].Address != "127.0.0.1" || told[0].Request == "" || told[0].Request != a.Header.Get("X-Request-Id") {
 			t.Errorf("%s %s: it is told %+v", r.method, r.path, told)
 		}
@@ -76,4 +80,60 @@ func TestRefusalsAreTold(t *testing.T) {
 			t.Errorf("%s: it is told %+v", path, told)
 		}
 	}
+}
+
+// TestRefusedInsideIsTold: what is refused only once it is looked at, by the gate, a lock or a rule, is told with
+// the image and why.
+func TestRefusedInsideIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.judge.set(quarantineAll)
+	raw := w.putImage("app", "1", "layer")
+	repo, err := oci.ParseRepository("app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.cat.SetLocks(bg, repo, oci.Reference{}, catalog.LockDelete, 0, catalog.Act{}); err != nil {
+		t.Fatal(err)
+	}
+	h := &heard{}
+	srv := httptest.NewServer(edge.Proxies{}.Handler(ociserver.New(w.reg, w.ident, ociserver.Options{Audit: h})))
+	defer srv.Close()
+	secret := w.given("robot", "AcrPull", "app", "")
+	w.assign("id-robot", "AcrDelete", "app", "")
+	digest := "app@" + sum(raw).String()
+	for _, tc := range []struct{ method, path, action, target, why string }{
+		{"GET", "/v2/app/manifests/1", "pull", "app:1", "is quarantined"},
+		{"GET", "/v2/app/blobs/" + sum("layer").String(), "pull", "app@" + sum("layer").String(), "quarantine"},
+		{"DELETE", "/v2/app/manifests/" + sum(raw).String(), "delete", digest, "is locked against deleting"},
+	} {
+		a := w.do(request{method: tc.method, path: srv.URL + tc.path, anonymous: true, header: map[string]string{"Authorization": basicAuth("robot", secret)}})
+		told := h.take()
+		if a.StatusCode != 403 || len(told) != 1 || told[0].Action != tc.action || told[0].Target != tc.target || !strings.Contains(told[0].Why, tc.why) ||
+			told[0].Actor != "robot" || told[0].ActorID != "id-robot" || told[0].Decision != catalog.AuditDenied || told[0].Address == "" || told[0].Request != a.Header.Get("X-Request-Id") {
+			t.Errorf("%s %s: %d, and it is told %+v", tc.method, tc.path, a.StatusCode, told)
+		}
+	}
+}
+
+// TestGuessingIsTold: credentials that are not even looked at, because too many were wrong, are told too.
+func TestGuessingIsTold(t *testing.T) {
+	w := newWorld(t)
+	h := &heard{}
+	rates := edge.NewRates(edge.RateLimits{}, time.Now)
+	ident := identity.New(w.cat, identity.Options{Rates: rates})
+	srv := httptest.NewServer(edge.Proxies{}.Handler(ociserver.New(w.reg, ident, ociserver.Options{Audit: h, Rates: rates})))
+	defer srv.Close()
+	for i := range 40 {
+		path := []string{"/v2/", "/v2/token"}[i%2]
+		a := w.do(request{method: "GET", path: srv.URL + path, anonymous: true, header: map[string]string{"Authorization": basicAuth("admin", "wrong guess")}})
+		told := h.take()
+		want := map[int]string{401: "the credentials are wrong", 429: "were not looked at"}[a.StatusCode]
+		if len(told) != 1 || told[0].Actor != "admin" || told[0].Action != "login" || want == "" || !strings.Contains(told[0].Why, want) {
+			t.Fatalf("%s: %d, and it is told %+v", path, a.StatusCode, told)
+		}
+		if a.StatusCode == 429 && i%2 == 1 {
+			return
+		}
+	}
+	t.Error("it was looked at 40 guesses")
 }

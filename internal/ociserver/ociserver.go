@@ -202,7 +202,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil {
-		err = rules[t.kind].handle(s, w, r, call{t, by})
+		if err = rules[t.kind].handle(s, w, r, call{t, by}); err != nil {
+			s.cameToNothing(r, t, by, err)
+		}
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -263,12 +265,50 @@ func (s *server) refused(r *http.Request, c identity.Caller, t target, err error
 	case err != nil:
 		s.failedLogin(r, err)
 	case proved && !rules[t.kind].listing && !rules[t.kind].allowsAll(r, t, func(tag string) identity.Allower { return c.Tagged(tag).All() }):
-		rec := catalog.Record{Actor: c.Name, Action: "request", Target: t.repo.String(), Decision: catalog.AuditDenied}
+		rec := catalog.Record{Actor: c.Name, Action: "request", Target: t.what(), Decision: catalog.AuditDenied}
 		rec.Why = "it needs one of " + permissionsText(rules[t.kind].permissions)
 		trace := identity.TraceOf(c.Login, r)
 		rec.ActorID, rec.Address, rec.Request = trace.ByID, trace.Address, trace.Request
 		s.o.Audit.Note(rec)
 	}
+}
+
+// changing are the kinds of requests of which is told when they fail by fault of the house.
+var changing = map[kind]string{kindManifestPut: "push", kindManifestDelete: "delete", kindBlobDelete: "blob-delete",
+	kindACRRepositoryDelete: "delete", kindACRTagDelete: "untag", kindACRRepositoryPatch: "lock", kindACRTagPatch: "lock", kindACRManifestPatch: "lock"}
+
+// cameToNothing tells the audit log of what was admitted and was refused by the gate, a lock or a rule, and of a
+// change that failed.
+func (s *server) cameToNothing(r *http.Request, t target, by registry.Caller, err error) {
+	rec := catalog.Record{Actor: by.Name, ActorID: by.ByID, Action: "request", Target: t.what(), Decision: catalog.AuditDenied,
+		Why: err.Error(), Address: by.Address, Request: by.Request}
+	if action, ok := changing[t.kind]; ok {
+		rec.Action = action
+	} else if t.kind == kindManifestGet || t.kind == kindManifestHead || t.kind == kindBlobGet || t.kind == kindBlobHead {
+		rec.Action = "pull"
+	}
+	var said *oci.Error
+	switch {
+	case errors.As(err, &said) && said.Status() == http.StatusForbidden && by.Name != "":
+	case said == nil && changing[t.kind] != "" && r.Context().Err() == nil:
+		rec.Decision, rec.Why = catalog.AuditFailed, "" // the server's log has it, under the request's id
+	default:
+		return
+	}
+	s.o.Audit.Note(rec)
+}
+
+// what is the image or blob that a request names, as records have it.
+func (t target) what() string {
+	switch {
+	case t.ref.Tag != "":
+		return t.repo.String() + ":" + t.ref.Tag
+	case !t.ref.Digest.IsZero():
+		return t.repo.String() + "@" + t.ref.Digest.String()
+	case !t.digest.IsZero():
+		return t.repo.String() + "@" + t.digest.String()
+	}
+	return t.repo.String()
 }
 
 // failedLogin tells the audit log of credentials that prove nobody.
