@@ -28,6 +28,7 @@ type AuditRecord struct {
 	At       time.Time       `json:"at"`
 	Actor    string          `json:"actor"`
 	ActorID  string          `json:"actorId,omitempty"`
+	Kind     string          `json:"kind,omitempty"` // of the principal: user, service, token, …
 	Action   string          `json:"action"`
 	Target   string          `json:"target,omitempty"`
 	Decision string          `json:"decision"` // allowed, denied, failed

@@ -57,7 +57,7 @@ func TestRefusalsAreTold(t *testing.T) {
 		rec := ask(rt, nothing.name, nothing.secret)
 		told := h.take()
 		if rec.Code == http.StatusForbidden {
-			if len(told) != 1 || told[0].Actor != "nothing" || told[0].ActorID == "" || told[0].Decision != catalog.AuditDenied || !strings.HasPrefix(told[0].Target, rt.pattern) ||
+			if len(told) != 1 || told[0].Actor != "nothing" || told[0].ActorID == "" || told[0].Kind != "service" || told[0].Decision != catalog.AuditDenied || !strings.HasPrefix(told[0].Target, rt.pattern) ||
 				told[0].Address != "192.0.2.1" || told[0].Request == "" || told[0].Request != rec.Header().Get("X-Request-Id") {
 				t.Errorf("%s: it is told %+v", rt.pattern, told)
 			}

@@ -227,7 +227,7 @@ var errFault = errors.New("internal error; the server's log has more under the r
 
 // note tells the audit log of a request. One that was allowed and came to nothing has failed.
 func (s *Server) note(c caller, action, target, decision string, err error) {
-	rec := catalog.Record{At: s.o.Now(), Actor: c.Name, ActorID: c.ID, Action: action, Target: target, Decision: decision, Address: c.trace.Address, Request: c.trace.Request}
+	rec := catalog.Record{At: s.o.Now(), Actor: c.Name, ActorID: c.ID, Kind: string(c.Kind), Action: action, Target: target, Decision: decision, Address: c.trace.Address, Request: c.trace.Request}
 	if err != nil {
 		rec.Why = err.Error()
 		if decision == catalog.AuditAllowed {

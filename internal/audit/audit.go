@@ -7,6 +7,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -286,5 +287,6 @@ func (l *Log) prune(ctx context.Context) {
 		l.o.Log.ErrorContext(ctx, "old audit records not removed", "removed", n, "err", err)
 	case n > 0:
 		l.o.Log.InfoContext(ctx, "old audit records removed", "removed", n)
+		l.Note(catalog.Record{Actor: "pratique", Action: "audit-prune", Decision: catalog.AuditAllowed, Why: fmt.Sprintf("%d were older, or more, than are kept", n)})
 	}
 }

@@ -184,7 +184,7 @@ func (s *Syslog) line(r catalog.Record) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "<%d>1 %s %s pratique - %s [pratique@32473", priority, r.At.UTC().Format("2006-01-02T15:04:05.000000Z"), s.host, field(r.Action, 32))
-	for _, p := range [][2]string{{"seq", strconv.FormatInt(r.Seq, 10)}, {"hash", r.Hash}, {"actor", r.Actor}, {"actorId", r.ActorID}, {"action", r.Action}, {"target", r.Target},
+	for _, p := range [][2]string{{"seq", strconv.FormatInt(r.Seq, 10)}, {"hash", r.Hash}, {"actor", r.Actor}, {"actorId", r.ActorID}, {"kind", r.Kind}, {"action", r.Action}, {"target", r.Target},
 		{"decision", r.Decision}, {"why", r.Why}, {"address", r.Address}, {"request", r.Request}, {"detail", string(r.Detail)}} {
 		if p[1] != "" {
 			fmt.Fprintf(&b, ` %s="%s"`, p[0], param(p[1]))

@@ -15,6 +15,7 @@ import (
 // Trace says where an act came from, beside who did it.
 type Trace struct {
 	ByID    string // access.Principal.ID
+	ByKind  string // access.Principal.Kind
 	Address string // of the client
 	Request string // the request's id
 }
@@ -34,7 +35,8 @@ type Record struct {
 	At       time.Time       `json:"at"`
 	Actor    string          `json:"actor"` // the principal's name, or the name that was given; "" where there is none
 	ActorID  string          `json:"actorId,omitempty"`
-	Action   string          `json:"action"` // "push", "login", "role-assign"
+	Kind     string          `json:"kind,omitempty"` // of the principal: user, service, token, …
+	Action   string          `json:"action"`         // "push", "login", "role-assign"
 	Target   string          `json:"target,omitempty"`
 	Decision string          `json:"decision"`
 	Why      string          `json:"why,omitempty"`
@@ -54,6 +56,7 @@ const (
 // auditDoc is what of a record is kept as JSON.
 type auditDoc struct {
 	ActorID string          `json:"actorId,omitempty"`
+	Kind    string          `json:"kind,omitempty"`
 	Why     string          `json:"why,omitempty"`
 	Address string          `json:"address,omitempty"`
 	Request string          `json:"request,omitempty"`
@@ -69,7 +72,7 @@ func (t *tx) audit(ctx context.Context, a Act, action, target string, detail any
 	if a.unaudited {
 		return nil
 	}
-	r := Record{At: a.Now, Actor: a.By, ActorID: a.ByID, Action: action, Target: target, Decision: AuditAllowed, Address: a.Address, Request: a.Request}
+	r := Record{At: a.Now, Actor: a.By, ActorID: a.ByID, Kind: a.ByKind, Action: action, Target: target, Decision: AuditAllowed, Address: a.Address, Request: a.Request}
 	if detail != nil {
 		raw, err := json.Marshal(detail)
 		if err != nil {
@@ -86,7 +89,7 @@ func (t *tx) writeAudit(ctx context.Context, records []Record) error {
 		if len(r.Detail) > maxAuditDetail {
 			r.Detail = json.RawMessage(`"it was too long to be kept"`)
 		}
-		doc, err := json.Marshal(auditDoc{r.ActorID, short(r.Why), short(r.Address), short(r.Request), r.Count, r.Detail})
+		doc, err := json.Marshal(auditDoc{r.ActorID, r.Kind, short(r.Why), short(r.Address), short(r.Request), r.Count, r.Detail})
 		if err != nil {
 			return err
 		}
@@ -139,7 +142,7 @@ func (m AuditMark) Next(r Record) (AuditMark, error) {
 	if err != nil {
 		return AuditMark{}, fmt.Errorf("hash of record %d: %w", m.Seq, err)
 	}
-	doc, err := json.Marshal(auditDoc{r.ActorID, r.Why, r.Address, r.Request, r.Count, r.Detail})
+	doc, err := json.Marshal(auditDoc{r.ActorID, r.Kind, r.Why, r.Address, r.Request, r.Count, r.Detail})
 	if err != nil {
 		return AuditMark{}, err
 	}
@@ -182,7 +185,7 @@ func scanAudit(r *sql.Rows) (auditRow, error) {
 		d = auditDoc{Why: "the record is damaged", Detail: text}
 	}
 	a.At, a.Hash = fromMicros(&at), hex.EncodeToString(hash)
-	a.ActorID, a.Why, a.Address, a.Request, a.Count, a.Detail = d.ActorID, d.Why, d.Address, d.Request, d.Count, d.Detail
+	a.ActorID, a.Kind, a.Why, a.Address, a.Request, a.Count, a.Detail = d.ActorID, d.Kind, d.Why, d.Address, d.Request, d.Count, d.Detail
 	return a, nil
 }
 

@@ -26,7 +26,7 @@ func TestAuditOfActs(t *testing.T) {
 	catalogtest.Each(t, func(t *testing.T, c *catalog.Catalog) {
 		ctx, r := t.Context(), repo(t, "team/app")
 		a := byAnn()
-		a.Trace, a.Restore = catalog.Trace{ByID: "p1", Address: "192.0.2.1", Request: "r1"}, time.Hour
+		a.Trace, a.Restore = catalog.Trace{ByID: "p1", ByKind: "user", Address: "192.0.2.1", Request: "r1"}, time.Hour
 		cfg := pushBlob(t, c, r, "cfg")
 		m := imageOf(t, cfg, nil, nil)
 		must(c.PutManifest(ctx, catalog.NewManifest{Repo: r, Manifest: m, Tags: []string{"v1", "v2"}, By: "ann", Now: now, Trace: a.Trace}))(t)
@@ -40,7 +40,7 @@ func TestAuditOfActs(t *testing.T) {
 		var got []string
 		for _, rec := range audited(t, c) {
 			got = append(got, rec.Action+" "+strings.NewReplacer(m.Digest.String(), "DIGEST", digest("free").String(), "FREE").Replace(rec.Target))
-			if rec.Actor != "ann" || rec.ActorID != "p1" || rec.Address != "192.0.2.1" || rec.Request != "r1" || rec.Decision != catalog.AuditAllowed || !rec.At.Equal(now) {
+			if rec.Actor != "ann" || rec.ActorID != "p1" || rec.Kind != "user" || rec.Address != "192.0.2.1" || rec.Request != "r1" || rec.Decision != catalog.AuditAllowed || !rec.At.Equal(now) {
 				t.Errorf("%+v", rec)
 			}
 		}
@@ -85,7 +85,7 @@ func TestAuditChain(t *testing.T) {
 		}
 		equal(t, follow(catalog.AuditMark{}, all), 30)
 		for name, change := range map[string]func(*catalog.Record){"actor": func(r *catalog.Record) { r.Actor = "b" }, "time": func(r *catalog.Record) { r.At = r.At.Add(time.Microsecond) },
-			"why": func(r *catalog.Record) { r.Why = "" }, "detail": func(r *catalog.Record) { r.Detail = nil }, "count": func(r *catalog.Record) { r.Count = 2 }, "decision": func(r *catalog.Record) { r.Decision = "allowed" }} {
+			"why": func(r *catalog.Record) { r.Why = "" }, "kind": func(r *catalog.Record) { r.Kind = "user" }, "detail": func(r *catalog.Record) { r.Detail = nil }, "count": func(r *catalog.Record) { r.Count = 2 }, "decision": func(r *catalog.Record) { r.Decision = "allowed" }} {
 			changed := append([]catalog.Record{}, all...)
 			change(&changed[7])
 			if got := follow(catalog.AuditMark{}, changed); got != 7 {

@@ -13,7 +13,7 @@ import (
 // TraceOf is where a request of a login came from.
 func TraceOf(l Login, r *http.Request) catalog.Trace {
 	o := edge.OriginOf(r)
-	t := catalog.Trace{ByID: l.ID, Request: o.Request}
+	t := catalog.Trace{ByID: l.ID, ByKind: string(l.Kind), Request: o.Request}
 	if o.Addr.IsValid() {
 		t.Address = o.Addr.String()
 	}

@@ -56,7 +56,7 @@ func TestRefusalsAreTold(t *testing.T) {
 			}
 			continue
 		}
-		if len(told) != 1 || told[0].Actor != "robot" || told[0].ActorID != "id-robot" || !strings.HasPrefix(told[0].Target, "app") || told[0].Decision != catalog.AuditDenied ||
+		if len(told) != 1 || told[0].Actor != "robot" || told[0].ActorID != "id-robot" || told[0].Kind != "service" || !strings.HasPrefix(told[0].Target, "app") || told[0].Decision != catalog.AuditDenied ||
 			told[0].Address != "127.0.0.1" || told[0].Request == "" || told[0].Request != a.Header.Get("X-Request-Id") {
 			t.Errorf("%s %s: it is told %+v", r.method, r.path, told)
 		}

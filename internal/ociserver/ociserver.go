@@ -268,7 +268,7 @@ func (s *server) refused(r *http.Request, c identity.Caller, t target, err error
 		rec := catalog.Record{Actor: c.Name, Action: "request", Target: t.what(), Decision: catalog.AuditDenied}
 		rec.Why = "it needs one of " + permissionsText(rules[t.kind].permissions)
 		trace := identity.TraceOf(c.Login, r)
-		rec.ActorID, rec.Address, rec.Request = trace.ByID, trace.Address, trace.Request
+		rec.ActorID, rec.Kind, rec.Address, rec.Request = trace.ByID, trace.ByKind, trace.Address, trace.Request
 		s.o.Audit.Note(rec)
 	}
 }
@@ -280,7 +280,7 @@ var changing = map[kind]string{kindManifestPut: "push", kindManifestDelete: "del
 // cameToNothing tells the audit log of what was admitted and was refused by the gate, a lock or a rule, and of a
 // change that failed.
 func (s *server) cameToNothing(r *http.Request, t target, by registry.Caller, err error) {
-	rec := catalog.Record{Actor: by.Name, ActorID: by.ByID, Action: "request", Target: t.what(), Decision: catalog.AuditDenied,
+	rec := catalog.Record{Actor: by.Name, ActorID: by.ByID, Kind: by.ByKind, Action: "request", Target: t.what(), Decision: catalog.AuditDenied,
 		Why: err.Error(), Address: by.Address, Request: by.Request}
 	if action, ok := changing[t.kind]; ok {
 		rec.Action = action

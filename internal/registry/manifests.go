@@ -144,7 +144,7 @@ func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository,
 
 // record is a record of what a caller was served.
 func (r *Registry) record(by Caller, action, target, why string) catalog.Record {
-	return catalog.Record{At: r.o.Now(), Actor: by.Name, ActorID: by.ByID, Action: action, Target: target, Decision: catalog.AuditAllowed, Why: why,
+	return catalog.Record{At: r.o.Now(), Actor: by.Name, ActorID: by.ByID, Kind: by.ByKind, Action: action, Target: target, Decision: catalog.AuditAllowed, Why: why,
 		Address: by.Address, Request: by.Request}
 }
 

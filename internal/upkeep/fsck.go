@@ -108,6 +108,12 @@ func Fsck(ctx context.Context, cat *catalog.Catalog, store blob.Store, o FsckOpt
 	}
 	c.st.Done.Ended = o.Now().UTC()
 	c.tell()
+	if o.Repair {
+		n := len(c.st.Done.Problems) + c.st.Done.Omitted
+		if err := record(ctx, cat, "fsck-repair", o.Now(), map[string]any{"problems": n, "left": c.st.Done.Left}); err != nil {
+			return c.st.Done, err
+		}
+	}
 	return c.st.Done, cat.DeleteJob(ctx, jobFsck)
 }
 

@@ -34,7 +34,7 @@ type Rebuilt struct {
 // notRestored is what no rebuild brings back.
 var notRestored = []string{
 	"names, secrets and roles: the next start makes a new administrator",
-	"rules, locks and settings",
+	"rules, locks and settings, and the audit log",
 	"manifests in the trash, and history from before the journal's last snapshot",
 	"advisories that were imported: the embedded ones load at the next start, import the others again",
 	"verdicts: every image is judged anew, and none is served before",
@@ -149,6 +149,9 @@ func (r *rebuilder) fill(ctx context.Context, name string, j journaled) (err err
 		if after = next; next == 0 {
 			break
 		}
+	}
+	if err := record(ctx, r.cat, "rebuild", r.o.Now(), map[string]any{"manifests": r.out.Manifests, "problems": len(r.out.Problems) + r.out.Omitted}); err != nil {
+		return err
 	}
 	return r.goOn(ctx)
 }

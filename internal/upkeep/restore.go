@@ -149,7 +149,10 @@ func (r *restorer) run(ctx context.Context, from string) (err error) {
 	if err := r.manifests(ctx, cat); err != nil {
 		return err
 	}
-	return r.blobs(ctx, cat)
+	if err := r.blobs(ctx, cat); err != nil {
+		return err
+	}
+	return record(ctx, cat, "restore-backup", r.o.Now(), map[string]any{"generation": r.out.Generation.Name, "problems": len(r.out.Problems) + r.out.Omitted})
 }
 
 // copyCatalog copies a catalog's file and compares it with its digest.

@@ -196,7 +196,7 @@ func (f refusal) Error() string { return f.said }
 // note tells the audit log of a sign-in.
 func (s *server) note(r *http.Request, l identity.Login, decision, why string) {
 	t := identity.TraceOf(l, r)
-	s.o.Audit.Note(catalog.Record{Actor: l.Name, ActorID: l.ID, Action: "sign-in", Decision: decision, Why: why, Address: t.Address, Request: t.Request})
+	s.o.Audit.Note(catalog.Record{Actor: l.Name, ActorID: l.ID, Kind: string(l.Kind), Action: "sign-in", Decision: decision, Why: why, Address: t.Address, Request: t.Request})
 }
 
 // fail answers with an error. What is not meant for people stays in the log.
