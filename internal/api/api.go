@@ -41,7 +41,7 @@ type Image struct {
 	MediaType  string          `json:"mediaType"`
 	Size       int64           `json:"size"` // bytes of the manifest and all that it names
 	PushedAt   time.Time       `json:"pushedAt"`
-	Pulls      int64           `json:"pulls"` // of the tag, to a minute
+	Pulls      int64           `json:"pulls"` // of its manifest from the repository, by whatever name; to a minute
 	Decision   policy.Decision `json:"decision"`
 	Counts     report.Counts   `json:"counts"`
 	Locks      []string        `json:"locks,omitempty"` // of the tag, its manifest and its repository together

@@ -46,6 +46,7 @@ const (
 	chainBatch = 500 // records in one transaction
 	pruneEvery = time.Hour
 	pruneBatch = 1000
+	pruneRest  = 20 * time.Millisecond // from one batch to the next
 	lastWrite  = 10 * time.Second
 )
 
@@ -236,6 +237,10 @@ func (l *Log) Prune(ctx context.Context) (removed int, err error) {
 		removed += n
 		if err != nil || n < pruneBatch {
 			return removed, err
+		}
+		select { // others write too
+		case <-ctx.Done():
+		case <-time.After(pruneRest):
 		}
 	}
 	return removed, ctx.Err()

@@ -23,7 +23,7 @@ type Listed struct {
 	PushedAt  time.Time
 	Decision  policy.Decision
 	Counts    Counts
-	Pulls     int64 // of the tag
+	Pulls     int64 // of its manifest from the repository, by whatever name: most clients ask for a tag and then pull a digest
 	Size      int64 // of the config and all layers, for an index of all its images
 	Locks     Locks // of the tag, its manifest and its repository together
 }
@@ -51,7 +51,7 @@ func (q ListQuery) wants(l Listed) bool {
 const maxLooked = 1000
 
 const listedColumns = `select r.name, t.name, m.digest, m.media_type, m.platforms, h.pushed_at, v.decision, v.counts, m.content_size,
-		r.closed | h.closed | t.closed, t.pulls
+		r.closed | h.closed | t.closed, h.pulls
 	from repositories r
 	join tags t on t.repository_id = r.id
 	join manifests m on m.id = t.manifest_id

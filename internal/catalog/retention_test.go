@@ -43,7 +43,7 @@ func TestPulls(t *testing.T) {
 		}
 		listed, _, err := c.List(ctx, catalog.ListQuery{})
 		ok(t, err)
-		equal(t, []int64{listed[0].Pulls, listed[1].Pulls}, []int64{6, 0}) // by tag a twice three times
+		equal(t, []int64{listed[0].Pulls, listed[1].Pulls}, []int64{12, 12}) // of the same manifest, four times three, by tag and by digest
 	})
 }
 

@@ -137,3 +137,21 @@ func TestGuessingIsTold(t *testing.T) {
 	}
 	t.Error("it was looked at 40 guesses")
 }
+
+// TestPullsAreCounted: a client that asks before it pulls has pulled once.
+func TestPullsAreCounted(t *testing.T) {
+	w := newWorld(t)
+	raw := w.putImage("app", "1", "layer")
+	agent := map[string]string{"User-Agent": "docker/29.0 go/go1.26"}
+	for range 2 {
+		w.want(w.do(request{method: "HEAD", path: "/v2/app/manifests/1", header: agent}), 200, "")
+		w.want(w.do(request{method: "GET", path: "/v2/app/manifests/" + sum(raw).String(), header: agent}), 200, "")
+	}
+	if err := w.reg.WritePulls(bg); err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := w.cat.List(bg, catalog.ListQuery{})
+	if err != nil || len(list) != 1 || list[0].Pulls != 2 {
+		t.Errorf("%+v, %v; want two pulls", list, err)
+	}
+}

@@ -53,7 +53,7 @@ func (s *server) manifestHead(w http.ResponseWriter, r *http.Request, c call) er
 	stat := s.reg.StatManifest
 	if c.ref.Tag != "" && asksAgain(r.UserAgent()) {
 		stat = func(ctx context.Context, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
-			return s.reg.Manifest(ctx, c.by, repo, ref)
+			return s.reg.AskManifest(ctx, c.by, repo, ref)
 		}
 	}
 	m, err := stat(r.Context(), c.repo, c.ref)

@@ -124,6 +124,30 @@ func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Verdict, cat
 // is held back; else DENIED with the reasons. What is locked against reading is denied to
 // everybody.
 func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
+	s, err := r.served(ctx, by, repo, ref)
+	if err != nil {
+		return catalog.Served{}, err
+	}
+	if s.Decision != policy.Allow {
+		r.o.Audit.Note(r.record(by, "quarantine-pull", image(repo, ref.String()), "the image is "+s.Decision.String()+", and the caller may pull what is held back"))
+	}
+	r.o.Audit.NotePull(r.record(by, "pull", image(repo, ref.String()), ""))
+	r.pulls.note(repo, ref, r.o.Now(), 1)
+	return s, nil
+}
+
+// AskManifest is Manifest for who asks whether it would be served and comes again for it, as Docker's engine
+// does: it is no pull yet, but what is asked for is in use.
+func (r *Registry) AskManifest(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
+	s, err := r.served(ctx, by, repo, ref)
+	if err == nil {
+		r.pulls.note(repo, ref, r.o.Now(), 0)
+	}
+	return s, err
+}
+
+// served is a manifest that the gate lets through to the caller.
+func (r *Registry) served(ctx context.Context, by Caller, repo oci.Repository, ref oci.Reference) (catalog.Served, error) {
 	s, err := r.StatManifest(ctx, repo, ref)
 	if err != nil {
 		return catalog.Served{}, err
@@ -134,11 +158,6 @@ func (r *Registry) Manifest(ctx context.Context, by Caller, repo oci.Repository,
 	if s.Decision != policy.Allow && !by.may(access.QuarantinePull, repo) {
 		return catalog.Served{}, r.refuse(ctx, repo, ref)
 	}
-	if s.Decision != policy.Allow {
-		r.o.Audit.Note(r.record(by, "quarantine-pull", image(repo, ref.String()), "the image is "+s.Decision.String()+", and the caller may pull what is held back"))
-	}
-	r.o.Audit.NotePull(r.record(by, "pull", image(repo, ref.String()), ""))
-	r.pulls.note(repo, ref, r.o.Now())
 	return s, nil
 }
 

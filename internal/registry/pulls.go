@@ -34,16 +34,16 @@ type pulledAt struct {
 	n  int64
 }
 
-// note is called by every pull of a manifest that is served.
-func (p *pulls) note(repo oci.Repository, ref oci.Reference, at time.Time) {
+// note is called by every pull of a manifest that is served, with n 1, and by who only asks, with 0.
+func (p *pulls) note(repo oci.Repository, ref oci.Reference, at time.Time, n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == nil {
 		p.last = map[pullName]pulledAt{}
 	}
-	n := pullName{repo, ref}
-	if was, ok := p.last[n]; ok || len(p.last) < maxPulls {
-		p.last[n] = pulledAt{at, was.n + 1}
+	name := pullName{repo, ref}
+	if was, ok := p.last[name]; ok || len(p.last) < maxPulls {
+		p.last[name] = pulledAt{at, was.n + n}
 	}
 }
 
