@@ -307,7 +307,7 @@ func (t *tx) makeVerdict(ctx context.Context, id int64, index bool, now time.Tim
 		isIndex = 1
 	}
 	_, err := t.exec(ctx, `insert into verdicts (manifest_id, is_index, decision, doc, counts, due_at, generation, attempts, last_error)
-		values ($1, $2, 0, '{}', '{}', $3, 1, 0, '') on conflict (manifest_id) do nothing`, id, isIndex, now.UnixMicro())
+		values ($1, $2, 0, '{}', '{}', $3, $4, 0, '') on conflict (manifest_id) do nothing`, id, isIndex, now.UnixMicro(), FirstGeneration)
 	return err
 }
 

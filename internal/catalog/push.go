@@ -37,65 +37,80 @@ func (m *Missing) Error() string {
 	return fmt.Sprintf("%s and %d more are not in the repository", m.Digests[0], len(m.Digests)-1)
 }
 
-// PutManifest makes a manifest part of its repository, points the tags at it, and
-// leaves it Pending and due, in one transaction. created is false if the repository
+// Put is what a push came to.
+type Put struct {
+	Created bool // the repository did not hold the manifest before
+	New     bool // no repository did, nor was it in any trash: its verdict is Pending, and at FirstGeneration
+}
+
+// FirstGeneration is the generation of a new manifest's verdict.
+const FirstGeneration = 1
+
+// Put makes a manifest part of its repository, points the tags at it, and
+// leaves it Pending and due, in one transaction. Put.Created is false if the repository
 // held it before; its verdict stays then, as it does where another repository holds
 // it. The error is a *Missing if the repository lacks the config, a layer without
 // foreign URLs, or a manifest of an index, a *Size if it gives a blob another size than
 // it has, a *Locked if a
 // lock forbids it, and ErrCondition if m.If does not hold. A missing subject is fine
 // (distribution-spec, "Pushing Manifests with Subject").
-func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool, err error) {
+func (c *Catalog) Put(ctx context.Context, m NewManifest) (out Put, err error) {
 	if m.Manifest.Digest.IsZero() || m.Repo.IsZero() {
-		return false, fmt.Errorf("put manifest %q to %q: a name is empty", m.Manifest.Digest, m.Repo)
+		return Put{}, fmt.Errorf("put manifest %q to %q: a name is empty", m.Manifest.Digest, m.Repo)
 	}
-	put := func(t *tx) error { created, err = t.putManifest(ctx, m); return err }
+	put := func(t *tx) error { out, err = t.putManifest(ctx, m); return err }
 	err = c.tx(ctx, put)
 	if errors.Is(err, ErrConflict) {
 		err = c.tx(ctx, put) // a blob was deleted after it was looked for; now it is missing
 	}
 	if err != nil {
-		return false, fmt.Errorf("put manifest %s to %s: %w", m.Manifest.Digest, m.Repo, err)
+		return Put{}, fmt.Errorf("put manifest %s to %s: %w", m.Manifest.Digest, m.Repo, err)
 	}
-	return created, nil
+	return out, nil
 }
 
-func (t *tx) putManifest(ctx context.Context, m NewManifest) (created bool, err error) {
+// PutManifest is Put for whoever asks alone whether the repository did not hold it before.
+func (c *Catalog) PutManifest(ctx context.Context, m NewManifest) (created bool, err error) {
+	out, err := c.Put(ctx, m)
+	return out.Created, err
+}
+
+func (t *tx) putManifest(ctx context.Context, m NewManifest) (Put, error) {
 	repository, err := t.makeRepository(ctx, m.Repo, m.Now)
 	if err != nil {
-		return false, err
+		return Put{}, err
 	}
 	if err := t.repositoryLocked(ctx, repository, LockWrite); err != nil {
-		return false, err
+		return Put{}, err
 	}
 	fresh, err := t.checkCondition(ctx, repository, m)
 	if err != nil {
-		return false, err
+		return Put{}, err
 	}
 	size, blobs, err := t.checkParts(ctx, repository, m.Manifest)
 	if err != nil {
-		return false, err
+		return Put{}, err
 	}
 	id, found, err := t.makeManifest(ctx, m, size)
 	if err != nil {
-		return false, err
+		return Put{}, err
 	}
 	n, err := t.exec(ctx, `insert into holdings (repository_id, manifest_id, pushed_at, pushed_by) values ($1, $2, $3, $4)
 		on conflict (repository_id, manifest_id) do nothing`, repository, id, m.Now.UnixMicro(), m.By)
 	if err != nil {
-		return false, err
+		return Put{}, err
 	}
 	if n > 0 {
 		if err := t.need(ctx, repository, id, blobs); err != nil {
-			return false, err
+			return Put{}, err
 		}
 		if found {
 			if err := t.fromTrash(ctx, repository, id, m.Manifest.Digest, m.Now); err != nil {
-				return false, err
+				return Put{}, err
 			}
 		}
 	}
-	return n > 0, t.putTags(ctx, repository, id, m, fresh, n > 0)
+	return Put{Created: n > 0, New: !found}, t.putTags(ctx, repository, id, m, fresh, n > 0)
 }
 
 // putTags points a push's tags at its manifest, and writes down what became of the

@@ -40,6 +40,10 @@ type judge struct {
 	counts catalog.Counts
 }
 
+func (j *judge) JudgeNew(ctx context.Context, m oci.Manifest) (policy.Verdict, catalog.Counts, error) {
+	return j.Judge(ctx, m.Digest)
+}
+
 func (j *judge) Judge(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts, error) {
 	m, err := j.cat.ManifestByDigest(ctx, d)
 	if err != nil {

@@ -45,15 +45,15 @@ func (r *Registry) PutManifest(ctx context.Context, by Caller, p Push) (Pushed, 
 	if err := mayPut(by, p, m); err != nil {
 		return Pushed{}, err
 	}
-	created, err := r.keepManifest(ctx, by, p, m)
+	put, err := r.keepManifest(ctx, by, p, m)
 	if err != nil {
 		return Pushed{}, err
 	}
-	out := Pushed{Digest: m.Digest, Created: created}
+	out := Pushed{Digest: m.Digest, Created: put.Created}
 	if m.Subject != nil {
 		out.Subject = m.Subject.Digest
 	}
-	v, n := r.judge(ctx, m.Digest)
+	v, n := r.judge(ctx, m, put.New)
 	out.Decision, out.Counts = v.Decision, n
 	out.Hints = r.hints(p, m, v)
 	return out, nil
@@ -86,11 +86,11 @@ func (r *Registry) parse(ctx context.Context, p Push) (oci.Manifest, error) {
 
 // keepManifest writes the manifest to the catalog, with its bytes. The store gets a copy
 // within about a second from the journal (upkeep.Journal), for a rebuild of the catalog.
-func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (created bool, err error) {
+func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Manifest) (put catalog.Put, err error) {
 	// The collection may be about to remove an old copy.
 	release, err := r.contents.share(ctx, m.Digest)
 	if err != nil {
-		return false, err
+		return catalog.Put{}, err
 	}
 	defer release()
 	tags := p.Tags
@@ -98,22 +98,31 @@ func (r *Registry) keepManifest(ctx context.Context, by Caller, p Push, m oci.Ma
 		tags = append([]string{t}, tags...)
 	}
 	p.If.Tag = p.Reference.Tag
-	created, err = r.cat.PutManifest(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If, Trace: by.Trace})
-	return created, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
+	put, err = r.cat.Put(ctx, catalog.NewManifest{Repo: p.Repo, Manifest: m, Tags: tags, By: by.Name, Now: r.o.Now(), If: p.If, Trace: by.Trace})
+	return put, known(err, oci.CodeManifestUnknown, "manifest "+m.Digest.String())
 }
 
-// judge gives the verdict that stands, or waits for one. Whatever goes wrong, the
-// answer is Pending, and the catalog knows that the manifest is due.
-func (r *Registry) judge(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts) {
-	v, n, err := r.cat.Verdict(ctx, d)
+// judge gives the verdict that stands, or waits for one; fresh says that there is none yet. Whatever
+// goes wrong, the answer is Pending, and the catalog knows that the manifest is due.
+func (r *Registry) judge(ctx context.Context, m oci.Manifest, fresh bool) (policy.Verdict, catalog.Counts) {
+	var v policy.Verdict
+	var n catalog.Counts
+	var err error
+	if !fresh {
+		v, n, err = r.cat.Verdict(ctx, m.Digest)
+	}
 	if err == nil && v.Decision == policy.Pending && r.o.Judge != nil {
 		wait, cancel := context.WithTimeout(ctx, r.o.JudgeWait)
 		defer cancel()
-		v, n, err = r.o.Judge.Judge(wait, d)
+		if fresh {
+			v, n, err = r.o.Judge.JudgeNew(wait, m)
+		} else {
+			v, n, err = r.o.Judge.Judge(wait, m.Digest)
+		}
 	}
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
-			r.o.Log.ErrorContext(ctx, "pushed manifest not judged yet", "digest", d, "err", err)
+			r.o.Log.ErrorContext(ctx, "pushed manifest not judged yet", "digest", m.Digest, "err", err)
 		}
 		return policy.Verdict{}, catalog.Counts{}
 	}

@@ -37,6 +37,8 @@ type Examiner interface {
 // Judge brings a manifest that the catalog holds to its verdict, and keeps that there.
 type Judge interface {
 	Judge(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts, error)
+	// JudgeNew is Judge of a manifest that the catalog has just been given, and did not hold before.
+	JudgeNew(ctx context.Context, m oci.Manifest) (policy.Verdict, catalog.Counts, error)
 }
 
 // ExplainedFinding is a finding as a refusal tells of it.

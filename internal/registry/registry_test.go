@@ -56,6 +56,10 @@ func (f judgeFunc) Judge(ctx context.Context, d oci.Digest) (policy.Verdict, cat
 	return f(ctx, d)
 }
 
+func (f judgeFunc) JudgeNew(ctx context.Context, m oci.Manifest) (policy.Verdict, catalog.Counts, error) {
+	return f(ctx, m.Digest)
+}
+
 // decide keeps the same decision for every manifest.
 func decide(cat *catalog.Catalog, v policy.Verdict) Judge {
 	return judgeFunc(func(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts, error) {

@@ -74,7 +74,7 @@ func (r *Registry) Restore(ctx context.Context, by Caller, repo oci.Repository, 
 	if err != nil {
 		return Restored{}, r.notInTrash(err, repo, d)
 	}
-	v, _ := r.judge(ctx, d)
+	v, _ := r.judge(ctx, oci.Manifest{Descriptor: oci.Descriptor{Digest: d}}, false)
 	return Restored{out, v.Decision}, nil
 }
 

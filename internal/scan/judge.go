@@ -33,13 +33,23 @@ type judgement struct {
 // examines what layers are not known yet. Until Ready it waits. When ctx ends first, the
 // judgement goes on for others who wait, and the catalog still knows it to be due.
 func (s *Service) Judge(ctx context.Context, d oci.Digest) (policy.Verdict, catalog.Counts, error) {
+	return s.shared(ctx, d, func(ctx context.Context) (judgement, error) { return s.judgeOnce(ctx, d) })
+}
+
+// JudgeNew is Judge of a manifest that the catalog has just been given, and did not hold before.
+func (s *Service) JudgeNew(ctx context.Context, m oci.Manifest) (policy.Verdict, catalog.Counts, error) {
+	return s.shared(ctx, m.Digest, func(ctx context.Context) (judgement, error) { return s.judgeAt(ctx, m, catalog.FirstGeneration) })
+}
+
+// shared judges a manifest once for all who ask at the same time. first is how it is tried first.
+func (s *Service) shared(ctx context.Context, d oci.Digest, first func(context.Context) (judgement, error)) (policy.Verdict, catalog.Counts, error) {
 	select {
 	case <-ctx.Done():
 		return policy.Verdict{}, catalog.Counts{}, ctx.Err()
 	case <-s.ready:
 	}
 	ch := s.judged.DoChan(d.String(), func() (any, error) {
-		return s.judge(context.WithoutCancel(ctx), d)
+		return s.judge(context.WithoutCancel(ctx), d, first)
 	})
 	select {
 	case <-ctx.Done():
@@ -53,11 +63,10 @@ func (s *Service) Judge(ctx context.Context, d oci.Digest) (policy.Verdict, cata
 // maxTries bounds how often a judgement is begun anew because what it rests on changed meanwhile.
 const maxTries = 5
 
-func (s *Service) judge(ctx context.Context, d oci.Digest) (j judgement, err error) {
-	for range maxTries {
-		if j, err = s.judgeOnce(ctx, d); !errors.Is(err, catalog.ErrConflict) {
-			break
-		}
+func (s *Service) judge(ctx context.Context, d oci.Digest, first func(context.Context) (judgement, error)) (j judgement, err error) {
+	j, err = first(ctx)
+	for n := 1; n < maxTries && errors.Is(err, catalog.ErrConflict); n++ {
+		j, err = s.judgeOnce(ctx, d)
 	}
 	if err != nil {
 		return judgement{}, fmt.Errorf("judge %s: %w", d, err)
@@ -72,7 +81,11 @@ func (s *Service) judgeOnce(ctx context.Context, d oci.Digest) (judgement, error
 	if err != nil {
 		return judgement{}, err
 	}
-	var j judgement
+	return s.judgeAt(ctx, m, generation)
+}
+
+// judgeAt judges a manifest as it was at a generation of its verdict.
+func (s *Service) judgeAt(ctx context.Context, m oci.Manifest, generation int64) (j judgement, err error) {
 	if m.IsIndex() {
 		j, err = s.judgeIndex(ctx, m)
 	} else {
@@ -81,7 +94,7 @@ func (s *Service) judgeOnce(ctx context.Context, d oci.Digest) (judgement, error
 	if err != nil {
 		return judgement{}, err
 	}
-	return j, s.cat.KeepVerdict(ctx, d, generation, j.verdict, j.counts)
+	return j, s.cat.KeepVerdict(ctx, m.Digest, generation, j.verdict, j.counts)
 }
 
 // judgeIndex takes the worst of the manifests that the index lists.

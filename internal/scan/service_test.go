@@ -162,6 +162,38 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeNew: a manifest that was just put is judged as any other, also where it has become due anew
+// since, and once alone.
+func TestJudgeNew(t *testing.T) {
+	for name, since := range map[string]func(w world, d oci.Digest) error{
+		"as it was put":     func(world, oci.Digest) error { return nil },
+		"due anew since":    func(w world, _ oci.Digest) error { _, err := w.cat.MakeDue(t.Context()); return err },
+		"judged by another": func(w world, d oci.Digest) error { _, _, err := w.Judge(t.Context(), d); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.advise(opensslFlaw("1.1.1z-r0"))
+			w.Ready()
+			img := alpine(t)
+			w.push(img, "1")
+			if err := since(w, img.manifest.Digest); err != nil {
+				t.Fatal(err)
+			}
+			v, n, err := w.JudgeNew(t.Context(), img.manifest)
+			if err != nil || v.Decision != policy.Quarantine || n.Critical != 1 {
+				t.Fatalf("%+v, %+v, %v", v, n, err)
+			}
+			kept, _, err := w.cat.Verdict(t.Context(), img.manifest.Digest)
+			if err != nil || kept.Decision != v.Decision {
+				t.Errorf("%v, kept %v, %v", v.Decision, kept.Decision, err)
+			}
+			if due, err := w.cat.Due(t.Context(), time.Now().Add(time.Hour), time.Minute, 10); len(due) > 0 || err != nil {
+				t.Errorf("due still: %v, %v", due, err)
+			}
+		})
+	}
+}
+
 func TestNewAdvisoryTurnsTheVerdictWithoutReadingALayer(t *testing.T) {
 	w := newWorld(t)
 	w.advise(opensslFlaw("1.1.1a-r0"))
