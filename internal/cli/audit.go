@@ -37,36 +37,25 @@ pulls. Records are chained to one another, so that one that was changed or taken
 }
 
 func newAuditList() *cobra.Command {
-	var (
-		conn         connection
-		out          output
-		q            api.AuditQuery
-		since, until string
-	)
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "Print records, the newest first",
-		Long: `List prints the newest records of those that are asked for.
+	var q api.AuditQuery
+	var since, until string
+	c := call{
+		use:   "list",
+		short: "Print records, the newest first",
+		long: `List prints the newest records of those that are asked for.
 
 Exit codes: 0 printed; 2 the records could not be had.`,
-		Example: `  pratique audit list --limit 20
+		example: `  pratique audit list --limit 20
   pratique audit list --actor ci --action push --target team/
   pratique audit list --decision denied --since 24h -o json`,
-		Args: takesNone,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := out.check(); err != nil {
-				return err
-			}
+		args: takesNone,
+		run: func(cmd *cobra.Command, cl *api.Client, out output, _ []string) error {
 			var err error
 			if q.Since, err = parseSince(since, time.Now()); err != nil {
 				return fmt.Errorf("--since %w", err)
 			}
 			if q.Until, err = parseSince(until, time.Now()); err != nil {
 				return fmt.Errorf("--until %w", err)
-			}
-			cl, err := conn.client()
-			if err != nil {
-				return err
 			}
 			records, err := auditRecords(cmd, cl, q)
 			if err != nil {
@@ -76,8 +65,7 @@ Exit codes: 0 printed; 2 the records could not be had.`,
 				return writeJSON(cmd.OutOrStdout(), map[string][]api.AuditRecord{"records": records})
 			}
 			return writeAudit(cmd.OutOrStdout(), records)
-		},
-	}
+		}}.command()
 	fs := c.Flags()
 	fs.StringVar(&q.Actor, "actor", "", "of this principal alone")
 	fs.StringVar(&q.Action, "action", "", "of this action alone: push, delete, login, role-assign, …")
@@ -86,8 +74,6 @@ Exit codes: 0 printed; 2 the records could not be had.`,
 	fs.StringVar(&since, "since", "", "from a time on: how long ago it is, as in 24h or 7d, or a date")
 	fs.StringVar(&until, "until", "", "up to a time, likewise")
 	fs.IntVar(&q.Limit, "limit", 100, "print so many at most")
-	conn.register(c)
-	out.register(c)
 	return c
 }
 

@@ -45,31 +45,20 @@ Entra ID, managed identities and service principals:
 }
 
 func newFederationCreate() *cobra.Command {
-	var (
-		conn connection
-		out  output
-		f    api.NewFederation
-	)
-	c := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Trust an issuer's tokens for a principal",
-		Long: `Create sets a federation up, in place of the one of its name. The principal is there already,
+	var f api.NewFederation
+	c := call{
+		use:   "create NAME",
+		short: "Trust an issuer's tokens for a principal",
+		long: `Create sets a federation up, in place of the one of its name. The principal is there already,
 or --role has one made: a workload of the federation's name, or of --principal, with that role
 within --scope.
 
 Exit codes: 0 set up; 2 not set up, and the message says why.`,
-		Example: `  pratique federation create github --issuer https://token.actions.githubusercontent.com --audience https://registry.example --rule 'claims.repository == "octo-org/app" && claims.ref == "refs/heads/main"' --role AcrPush --scope octo-org/app
+		example: `  pratique federation create github --issuer https://token.actions.githubusercontent.com --audience https://registry.example --rule 'claims.repository == "octo-org/app" && claims.ref == "refs/heads/main"' --role AcrPush --scope octo-org/app
   pratique federation create cluster --issuer https://oidc.example/cluster --audience https://registry.example --rule 'claims.sub == "system:serviceaccount:build:kaniko"' --principal builder
   pratique federation create identity --issuer https://login.microsoftonline.com/TENANT/v2.0 --audience api://registry --rule 'claims.azp == "APPLICATION-ID"' --role AcrPull`,
-		Args: takesOne("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := out.check(); err != nil {
-				return err
-			}
-			cl, err := conn.client()
-			if err != nil {
-				return err
-			}
+		args: takesOne("NAME"),
+		run: func(cmd *cobra.Command, cl *api.Client, out output, args []string) error {
 			f.Name = args[0]
 			got, err := cl.PutFederation(cmd.Context(), f)
 			if err != nil {
@@ -80,10 +69,7 @@ Exit codes: 0 set up; 2 not set up, and the message says why.`,
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "federation %s: tokens of %s prove %s\n", got.Name, got.Issuer, got.Principal)
 			return err
-		},
-	}
-	conn.register(c)
-	out.register(c)
+		}}.command()
 	c.Flags().StringVar(&f.Issuer, "issuer", "", "the tokens' iss, as in https://token.actions.githubusercontent.com")
 	c.Flags().StringVar(&f.Audience, "audience", "", "one of the tokens' aud: what their holders ask the issuer for, best this registry's address")
 	c.Flags().StringVar(&f.Rule, "rule", "", `what must hold of the claims, in CEL, as in 'claims.sub == "…"'`)
@@ -95,52 +81,31 @@ Exit codes: 0 set up; 2 not set up, and the message says why.`,
 }
 
 func newFederationList() *cobra.Command {
-	var (
-		conn connection
-		out  output
-	)
-	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List the federations",
-		Long:    "List prints all federations, in the order in which they are asked.\n\nExit codes: 0 listed; 2 the list could not be had.",
-		Example: "  pratique federation list\n  pratique federation list -o json",
-		Args:    takesNone,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return showFederations(cmd, &conn, &out, "")
-		},
-	}
-	conn.register(c)
-	out.register(c)
-	return c
+	return call{
+		use:     "list",
+		short:   "List the federations",
+		long:    "List prints all federations, in the order in which they are asked.\n\nExit codes: 0 listed; 2 the list could not be had.",
+		example: "  pratique federation list\n  pratique federation list -o json",
+		args:    takesNone,
+		run: func(cmd *cobra.Command, cl *api.Client, out output, _ []string) error {
+			return showFederations(cmd, cl, out, "")
+		}}.command()
 }
 
 func newFederationShow() *cobra.Command {
-	var (
-		conn connection
-		out  output
-	)
-	c := &cobra.Command{
-		Use:     "show NAME",
-		Short:   "Show a federation in full",
-		Long:    "Show prints one federation with its rule.\n\nExit codes: 0 shown; 2 there is none of this name, or it could not be had.",
-		Example: "  pratique federation show github",
-		Args:    takesOne("NAME"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return showFederations(cmd, &conn, &out, args[0]) },
-	}
-	conn.register(c)
-	out.register(c)
-	return c
+	return call{
+		use:     "show NAME",
+		short:   "Show a federation in full",
+		long:    "Show prints one federation with its rule.\n\nExit codes: 0 shown; 2 there is none of this name, or it could not be had.",
+		example: "  pratique federation show github",
+		args:    takesOne("NAME"),
+		run: func(cmd *cobra.Command, cl *api.Client, out output, args []string) error {
+			return showFederations(cmd, cl, out, args[0])
+		}}.command()
 }
 
 // showFederations prints all federations, or the one of a name.
-func showFederations(cmd *cobra.Command, conn *connection, out *output, name string) error {
-	if err := out.check(); err != nil {
-		return err
-	}
-	cl, err := conn.client()
-	if err != nil {
-		return err
-	}
+func showFederations(cmd *cobra.Command, cl *api.Client, out output, name string) error {
 	list, err := cl.Federations(cmd.Context(), name)
 	if err != nil {
 		return err
@@ -172,67 +137,41 @@ func showFederations(cmd *cobra.Command, conn *connection, out *output, name str
 }
 
 func newFederationDelete() *cobra.Command {
-	var (
-		conn connection
-		out  output
-	)
-	c := &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Trust an issuer's tokens no more",
-		Long: `Delete takes a federation away; its principal stays. What was got by its tokens holds no
+	return call{
+		use:   "delete NAME",
+		short: "Trust an issuer's tokens no more",
+		long: `Delete takes a federation away; its principal stays. What was got by its tokens holds no
 more at once.
 
 Exit codes: 0 deleted; 2 there is none of this name, or it is not deleted.`,
-		Example: "  pratique federation delete github",
-		Args:    takesOne("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := out.check(); err != nil {
-				return err
-			}
-			cl, err := conn.client()
-			if err != nil {
-				return err
-			}
+		example: "  pratique federation delete github",
+		args:    takesOne("NAME"),
+		run: func(cmd *cobra.Command, cl *api.Client, out output, args []string) error {
 			if err := cl.DeleteFederation(cmd.Context(), args[0]); err != nil {
 				return err
 			}
 			if out.json() {
 				return writeJSON(cmd.OutOrStdout(), map[string]string{"deleted": args[0]})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "federation %s deleted\n", args[0])
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "federation %s deleted\n", args[0])
 			return err
-		},
-	}
-	conn.register(c)
-	out.register(c)
-	return c
+		}}.command()
 }
 
 func newFederationTest() *cobra.Command {
-	var (
-		conn connection
-		out  output
-		file string
-	)
-	c := &cobra.Command{
-		Use:   "test",
-		Short: "Say which federation takes a token, or why none does",
-		Long: `Test has the registry verify a token, as a login with it would, and prints what each federation
+	var file string
+	c := call{
+		use:   "test",
+		short: "Say which federation takes a token, or why none does",
+		long: `Test has the registry verify a token, as a login with it would, and prints what each federation
 says to it. The token is read from standard input, or from --token-file. It is not used up, and
 nobody logs in by it.
 
 Exit codes: 0 a federation takes it; 1 none does; 2 it could not be told.`,
-		Example: `  pratique federation test < token
+		example: `  pratique federation test < token
   pratique federation test --token-file /var/run/secrets/tokens/registry`,
-		Args: takesNone,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := out.check(); err != nil {
-				return err
-			}
-			cl, err := conn.client()
-			if err != nil {
-				return err
-			}
+		args: takesNone,
+		run: func(cmd *cobra.Command, cl *api.Client, out output, _ []string) error {
 			token, err := readToken(file, cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -250,10 +189,7 @@ Exit codes: 0 a federation takes it; 1 none does; 2 it could not be told.`,
 				return &exitError{code: ExitRefused}
 			}
 			return err
-		},
-	}
-	conn.register(c)
-	out.register(c)
+		}}.command()
 	c.Flags().StringVar(&file, "token-file", "", "file that holds the token (default standard input)")
 	return c
 }
