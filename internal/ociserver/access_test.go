@@ -1,10 +1,17 @@
 package ociserver_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/catalog"
@@ -220,4 +227,60 @@ func TestConditionOnTags(t *testing.T) {
 	w.want(w.do(put("ci-7")), 201, "")
 	w.want(w.do(put("latest")), 403, "DENIED")
 	w.want(w.do(put("ci-8?tag=latest")), 403, "DENIED")
+}
+
+// TestAssertions: a signed JWT takes the place of a secret at the token endpoint, once, and for this door alone.
+func TestAssertions(t *testing.T) {
+	w := newWorld(t)
+	w.given("robot", "AcrPush", "team/*", "")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(jose.JSONWebKey{Key: &key.PublicKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := identity.ParseKey(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cat.AddSecret(bg, catalog.Secret{ID: "key", Principal: "id-robot", Kind: catalog.SecretKey, Hash: public}, catalog.Act{}); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assertion := func(id, audience string) string {
+		text, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: "robot", Subject: "robot", ID: id, Audience: jwt.Audience{audience}, Expiry: jwt.NewNumericDate(time.Now().Add(time.Minute))}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	ask := func(kind, assertion string) (answer, string) {
+		form := url.Values{"grant_type": {"client_credentials"}, "client_assertion_type": {kind}, "client_assertion": {assertion}, "scope": {"repository:team/app:pull,push"}}
+		a, doc := w.tokens(request{method: "POST", anonymous: true, body: form.Encode(), header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}})
+		return a, doc.Token
+	}
+	good := assertion("1", w.url+"/v2/token")
+	a, token := ask(identity.AssertionType, good)
+	if a.StatusCode != 200 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	w.want(w.do(request{method: "POST", path: "/v2/team/app/blobs/uploads/", token: token}), 202, "")
+	for what, tc := range map[string]struct {
+		kind, assertion string
+		status          int
+	}{
+		"once more":        {identity.AssertionType, good, 401},
+		"for another door": {identity.AssertionType, assertion("2", "https://elsewhere.example/v2/token"), 401},
+		"of another kind":  {"urn:ietf:params:oauth:client-assertion-type:saml2-bearer", assertion("3", w.url+"/v2/token"), 400},
+		"nothing":          {identity.AssertionType, "", 401},
+	} {
+		if a, _ := ask(tc.kind, tc.assertion); a.StatusCode != tc.status {
+			t.Errorf("%s: %d %s, want %d", what, a.StatusCode, a.body, tc.status)
+		}
+	}
 }
