@@ -224,13 +224,17 @@ func (r *Registry) Tags(ctx context.Context, repo oci.Repository, after string, 
 	return tags, more, nil
 }
 
-// maxLooked bounds the names that one page of repositories is chosen from.
-const maxLooked = 20_000
+// A page of repositories ends with the first that the caller may see once it was chosen from maxLooked
+// names, which are read lookedPage at a time.
+const (
+	maxLooked  = 20_000
+	lookedPage = 1000
+)
 
 // Repositories lists up to limit repositories that sort behind after, of those that the caller
 // may see; next is the after of the page that follows, "" if there is none. A page may hold
-// fewer than the limit, even none, though others follow. A full page's next is the last name in it: what
-// the caller may not see is not told by where a page ends.
+// fewer than the limit though others follow. Next is always a name of the page: what the caller may
+// not see is not told by where a page ends.
 func (r *Registry) Repositories(ctx context.Context, by Caller, after string, limit int) (names []string, next string, err error) {
 	return listed(by, after, limit, func(after string, limit int) ([]catalog.NamedRepository, error) {
 		names, err := r.cat.Repositories(ctx, after, limit)
@@ -245,8 +249,9 @@ func (r *Registry) Repositories(ctx context.Context, by Caller, after string, li
 // listed takes from the pages that more gives those that the caller may see and that are not empty.
 func listed(by Caller, after string, limit int, more func(after string, limit int) ([]catalog.NamedRepository, error)) (names []string, next string, err error) {
 	all := by.was(access.CatalogList, oci.Repository{})
-	for looked := 0; looked < maxLooked; {
-		page, err := more(after, limit+1)
+	read := max(limit+1, lookedPage)
+	for looked := 0; looked < maxLooked || len(names) == 0; looked += read {
+		page, err := more(after, read)
 		if err != nil {
 			return nil, "", err
 		}
@@ -262,12 +267,11 @@ func listed(by Caller, after string, limit int, more func(after string, limit in
 				names = append(names, n.Name)
 			}
 		}
-		if len(page) <= limit {
+		if len(page) < read {
 			return names, "", nil
 		}
-		looked += len(page)
 	}
-	return names, after, nil
+	return names, names[len(names)-1], nil
 }
 
 // sees says whether a caller may know that there is a repository.

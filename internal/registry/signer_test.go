@@ -9,6 +9,7 @@ import (
 
 	"pratique.dev/pratique/internal/access"
 	"pratique.dev/pratique/internal/blob/memblob"
+	"pratique.dev/pratique/internal/catalog"
 	"pratique.dev/pratique/internal/catalog/catalogtest"
 	"pratique.dev/pratique/internal/oci"
 )
@@ -131,6 +132,50 @@ func TestRepositoriesSeen(t *testing.T) {
 		}
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%s sees %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestNamesNobodySees: however many names a caller may not see, no page ends with one of them, and all that
+// they may see come.
+func TestNamesNobodySees(t *testing.T) {
+	const all = 3*maxLooked + 500
+	visible := map[int]bool{10: true, maxLooked + 5: true, all - 1: true}
+	by := Caller{Name: "test", Access: access.NewGrants(access.Assignment{Role: access.Role{Permissions: []access.Permission{access.RepositoryList}}, Scope: access.Scope{Pattern: "*/mine"}})}
+	name := func(i int) string {
+		if visible[i] {
+			return fmt.Sprintf("r%06d/mine", i)
+		}
+		return fmt.Sprintf("r%06d/secret", i)
+	}
+	more := func(after string, limit int) ([]catalog.NamedRepository, error) {
+		first := 0
+		if after != "" {
+			if _, err := fmt.Sscanf(after, "r%06d/", &first); err != nil {
+				t.Fatal(err)
+			}
+			first++
+		}
+		var page []catalog.NamedRepository
+		for i := first; i < min(all, first+limit); i++ {
+			page = append(page, catalog.NamedRepository{Name: name(i)})
+		}
+		return page, nil
+	}
+	for _, limit := range []int{1, 2, 100, 1000} {
+		var got []string
+		for after, pages := "", 0; pages < 10; pages++ {
+			names, next, err := listed(by, after, limit, more)
+			if err != nil || len(names) > limit || strings.Contains(next, "secret") {
+				t.Fatalf("%d: %v, next %q, %v", limit, names, next, err)
+			}
+			got = append(got, names...)
+			if after = next; next == "" {
+				break
+			}
+		}
+		if want := []string{name(10), name(maxLooked + 5), name(all - 1)}; !slices.Equal(got, want) {
+			t.Errorf("%d at a time: %v, want %v", limit, got, want)
 		}
 	}
 }
